@@ -1,0 +1,97 @@
+"""Market time, handed to everybody. Nothing below `app` reads the wall clock.
+
+Two kinds of time live side by side. *Market time* (`Clock`, ns UTC) stamps events and rules ages, cooldowns and
+order latencies; in a replay it is the recording's. *Process time* (`asyncio` loop time, s) rules the deadlines of
+requests to another process; on the virtual-time loop of the tests it is simulated too.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from framework.model import NS_PER_S
+
+
+class Timer(Protocol):
+    """A callback that is due at some time."""
+
+    def cancel(self) -> None:
+        """Forget the callback. Calling it again, or after it ran, does nothing."""
+
+
+class Clock(Protocol):
+    """Source of market time and of timers on it."""
+
+    def now_ns(self) -> int:
+        """Return the market time, ns UTC. Never goes back."""
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call `callback` once when market time reaches `when_ns`, in order of (time, order of calling)."""
+
+
+class _HeapTimer:
+    __slots__ = ("callback", "canceled")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+        self.canceled = False
+
+    def cancel(self) -> None:
+        self.canceled = True
+
+
+class EventClock:
+    """Clock that stands still until somebody advances it: replays, simulations, backtests and tests."""
+
+    def __init__(self, start_ns: int = 0) -> None:
+        self._now_ns = start_ns
+        self._heap: list[tuple[int, int, _HeapTimer]] = []
+        self._tiebreak = itertools.count()
+
+    def now_ns(self) -> int:
+        """Return the time of the last advance."""
+        return self._now_ns
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call `callback` when the clock is advanced to `when_ns` or beyond; a past time means the next advance."""
+        timer = _HeapTimer(callback)
+        heapq.heappush(self._heap, (max(when_ns, self._now_ns), next(self._tiebreak), timer))
+        return timer
+
+    def next_timer_ns(self) -> int | None:
+        """Return when the next live timer is due, or None."""
+        heap = self._heap
+        while heap and heap[0][2].canceled:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def advance_to(self, when_ns: int) -> None:
+        """Run every timer due up to `when_ns` at its own time, in order, then stand at `when_ns`. Never goes back."""
+        heap = self._heap
+        while heap and heap[0][0] <= when_ns:
+            due_ns, _, timer = heapq.heappop(heap)
+            if timer.canceled:
+                continue
+            self._now_ns = max(self._now_ns, due_ns)
+            timer.callback()
+        self._now_ns = max(self._now_ns, when_ns)
+
+
+class LiveClock:
+    """The wall clock, made monotone: read once, then advanced by the monotonic clock. Timers run on the asyncio loop."""
+
+    def __init__(self, call_later: Callable[[float, Callable[[], None]], Timer]) -> None:
+        self._call_later = call_later
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
+
+    def now_ns(self) -> int:
+        """Return the wall time, ns UTC."""
+        return self._offset_ns + time.monotonic_ns()
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call `callback` on the loop at `when_ns`."""
+        return self._call_later(max(0, when_ns - self.now_ns()) / NS_PER_S, callback)

@@ -1,0 +1,145 @@
+"""The settings, as pydantic models: every key that `config/*.yaml` may have, with unit, default and range.
+
+The mission's keys stay as the user wrote them; everything else carries its unit. `framework.strict_yaml` reads files.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import ConfigDict, Field
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(pydantic.BaseModel):
+    """Base: strict types, no unknown keys, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Endpoint(Settings):
+    """Where a socket connects or binds. Port 0 lets a spawned service pick a free one."""
+
+    host: str = "127.0.0.1"
+    port: Port = 5556
+
+
+class CurveKeys(Settings):
+    """CURVE key files (mode 0600) and the folder of allowed client keys; needed for any bind beyond loopback."""
+
+    server_secret_file: str
+    allowed_clients_dir: str
+
+
+class MLServer(Endpoint):
+    """Where the `MLService` binds."""
+
+    curve: CurveKeys | None = None
+
+
+class MLServiceConfig(Settings):
+    """The link to the ML process and its supervision."""
+
+    client: Endpoint = Endpoint()
+    server: MLServer = MLServer()
+    mode: Literal["spawn", "external", "off"] = "spawn"
+    timeout: Positive = 5.0
+    retry_attempts: Annotated[int, Field(ge=0, le=10)] = 3
+    use_binary: bool = True
+    heartbeat_interval_s: Positive = 0.5
+    heartbeat_misses: Count = 4
+    max_restarts: Count = 5
+    restart_window_s: Positive = 60.0
+    memory_limit_mb: Annotated[int, Field(ge=256)] = 4_096
+
+
+class TrainingConfig(Settings):
+    """What the ML process learns, and when. 0 turns a trigger off."""
+
+    window_rows: Annotated[int, Field(ge=10, le=1_000)] = 100
+    horizon_rows: Annotated[int, Field(ge=1, le=1_000)] = 20
+    min_rows: Annotated[int, Field(ge=500)] = 3_000
+    max_rows: Annotated[int, Field(ge=1_000)] = 200_000
+    after_new_rows: Annotated[int, Field(ge=0)] = 0
+    every_minutes: NotNegative = 0.0
+    versions_kept: Annotated[int, Field(ge=2)] = 10
+    seed: int = 7
+
+
+class RiskLimits(Settings):
+    """Limits of the risk gate. Quantities in lots, per strategy and instrument unless said otherwise."""
+
+    max_order_quantity: Count = 10
+    max_position: Count = 20
+    price_collar_ticks: Count = 40
+    max_orders_per_second: Count = 20
+    max_open_orders: Count = 50
+    max_book_age_s: Positive = 5.0
+
+
+class PaperConfig(Settings):
+    """The paper venue: latencies in ms, fees in money per lot (negative: rebate)."""
+
+    order_latency_ms: NotNegative = 2.0
+    response_latency_ms: NotNegative = 1.0
+    maker_fee: Decimal = Decimal("0.25")
+    taker_fee: Decimal = Decimal("0.85")
+
+
+class SimulatedMarketConfig(Settings):
+    """The built-in simulated futures market. `signal_strength` 0 makes order flow say nothing about the future."""
+
+    signal_strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.6
+    book_interval_ms: Annotated[float, Field(ge=10, le=5_000, allow_inf_nan=False)] = 100.0
+
+
+class ReplayConfig(Settings):
+    """Replay: a prediction is delivered at request time + `prediction_latency_ms` of market time at `--speed max`."""
+
+    prediction_latency_ms: NotNegative = 5.0
+
+
+class MainConfig(Settings):
+    """`config/main.yaml`."""
+
+    ml_service: MLServiceConfig = MLServiceConfig()
+    training: TrainingConfig = TrainingConfig()
+    risk: RiskLimits = RiskLimits()
+    paper: PaperConfig = PaperConfig()
+    simulated_market: SimulatedMarketConfig = SimulatedMarketConfig()
+    replay: ReplayConfig = ReplayConfig()
+
+
+class StrategyMLService(Settings):
+    """A strategy's own `ml_service` block: each key given here overrides `main.yaml`."""
+
+    host: str | None = None
+    port: Port | None = None
+    timeout: Positive | None = None
+    retry_attempts: Annotated[int, Field(ge=0, le=10)] | None = None
+    use_binary: bool | None = None
+
+
+class StrategyFile(Settings):
+    """`config/strategies/*.yaml`: one deployment. `parameters` is checked against the strategy's own `Parameters`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+    strategy: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    instrument_id: Annotated[str, Field(pattern=r"^[^\s/]+\.[A-Za-z0-9]+$")]
+    max_dom_history: Annotated[int, Field(ge=10, le=100_000)] = 100
+    min_dom_samples: Count = 10
+    prediction_confidence_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.6
+    prediction_cooldown_seconds: NotNegative = 30.0
+    max_prediction_age_s: Positive = 1.0
+    max_book_moves: Annotated[int, Field(ge=0)] = 20
+    ml_service: StrategyMLService | None = None
+    max_feedback_buffer: Count = 1_000
+    feedback_batch_size: Count = 50
+    feedback_send_interval_minutes: Positive = 5.0
+    parameters: dict[str, Any] = {}

@@ -1,0 +1,1 @@
+"""The trading side of the ML link."""

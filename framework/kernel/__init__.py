@@ -1,0 +1,1 @@
+"""Mailbox, actor, bus, supervisor and virtual time; knows nothing of trading."""

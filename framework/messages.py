@@ -1,0 +1,363 @@
+"""Every message on the bus: frozen values with one lane each.
+
+Events say what happened, to any number of subscribers; commands ask one actor to do something. `lane` is declared by
+the type: CONTROL messages are lossless and handled first, of DATA messages a mailbox keeps the newest per instrument.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import ClassVar, Final
+
+import msgspec
+
+from framework.model import (
+    FlowType,
+    Liquidity,
+    OrderStatus,
+    OrderType,
+    Side,
+    TimeInForce,
+    TradeOutcome,
+    TradingState,
+)
+from framework.window import DomView
+
+
+class Lane(StrEnum):
+    """How a mailbox treats a message type."""
+
+    CONTROL = "control"
+    DATA = "data"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of every event and command."""
+
+    lane: ClassVar[Lane] = Lane.CONTROL
+
+
+# --- market data -------------------------------------------------------------------------------------------------
+
+
+class BookSnapshot(Message, frozen=True, kw_only=True, gc=False):
+    """Best levels of a book at one instant, best first, at most 10 a side; a side may be empty.
+
+    `sequence` rises by at least one per book of an instrument. `ts_event` is the venue's time, `ts_recv` ours, ns UTC.
+    """
+
+    lane: ClassVar[Lane] = Lane.DATA
+    instrument_id: str
+    ts_event: int
+    ts_recv: int
+    sequence: int
+    bid_ticks: tuple[int, ...]
+    bid_sizes: tuple[int, ...]
+    ask_ticks: tuple[int, ...]
+    ask_sizes: tuple[int, ...]
+
+
+class TradeTick(Message, frozen=True, kw_only=True, gc=False):
+    """Somebody's public print. `aggressor` is None where the venue does not say."""
+
+    instrument_id: str
+    ts_event: int
+    ts_recv: int
+    sequence: int
+    price_ticks: int
+    size: int
+    aggressor: Side | None
+
+
+class Bar(Message, frozen=True, kw_only=True, gc=False):
+    """Open, high, low, close (ticks) and volume (lots) over `interval_s`, ending at `ts_event`."""
+
+    instrument_id: str
+    ts_event: int
+    interval_s: float
+    open_ticks: int
+    high_ticks: int
+    low_ticks: int
+    close_ticks: int
+    volume: int
+    buy_volume: int
+    sell_volume: int
+
+
+class SessionChanged(Message, frozen=True, kw_only=True, gc=False):
+    """Trading in an instrument opened or closed (session break, halt, gap in the feed)."""
+
+    instrument_id: str
+    ts_event: int
+    is_open: bool
+    reason: str
+
+
+class BookInvalid(Message, frozen=True, kw_only=True, gc=False):
+    """A book was refused (crossed, NaN, backwards, stale, gap); the instrument takes no new risk until `BookRecovered`."""
+
+    instrument_id: str
+    ts_event: int
+    reason: str
+
+
+class BookRecovered(Message, frozen=True, kw_only=True, gc=False):
+    """Books of the instrument are sound again."""
+
+    instrument_id: str
+    ts_event: int
+
+
+MarketEvent = BookSnapshot | TradeTick | Bar | SessionChanged
+
+
+class DomUpdated(Message, frozen=True, kw_only=True, gc=False):
+    """The DOM buffer of an instrument has a new row. `dom` is a read-only view that is always current."""
+
+    lane: ClassVar[Lane] = Lane.DATA
+    instrument_id: str
+    ts_event: int
+    sequence: int
+    book: BookSnapshot
+    dom: DomView
+
+
+# --- predictions and decisions ---------------------------------------------------------------------------------------
+
+
+class FailureReason(StrEnum):
+    """Why a prediction request ended without a prediction."""
+
+    TIMEOUT = "TIMEOUT"
+    ML_DOWN = "ML_DOWN"
+    NO_MODEL = "NO_MODEL"
+    OVERLOADED = "OVERLOADED"
+    EXPIRED = "EXPIRED"
+    SCHEMA_MISMATCH = "SCHEMA_MISMATCH"
+    BAD_REPLY = "BAD_REPLY"
+    REFUSED = "REFUSED"
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the model says about one window, and how old that is.
+
+    `as_of_ns` and `as_of_sequence` are the market time and book sequence of the window's last row; `received_ns` is the
+    market time of arrival. Probabilities are calibrated when `is_calibrated`; `confidence` is the one of `flow_type`.
+    """
+
+    prediction_id: str
+    strategy_id: str
+    instrument_id: str
+    flow_type: FlowType
+    confidence: float
+    p_down: float
+    p_flat: float
+    p_up: float
+    model_version: str
+    is_calibrated: bool
+    horizon_rows: int
+    as_of_ns: int
+    as_of_sequence: int
+    received_ns: int
+    regime: int = -1
+    shock_score: float = 0.0
+    round_trip_us: float = 0.0
+
+    def age_s(self, now_ns: int) -> float:
+        """Return the age at `now_ns` in seconds, from the last row that the model saw."""
+        return (now_ns - self.as_of_ns) / 1e9
+
+
+class PredictionReceived(Message, frozen=True, kw_only=True, gc=False):
+    """A prediction arrived before its deadline."""
+
+    strategy_id: str
+    prediction: Prediction
+
+
+class PredictionFailed(Message, frozen=True, kw_only=True, gc=False):
+    """A prediction request ended without one. Exactly one of this and `PredictionReceived` follows each request."""
+
+    prediction_id: str
+    strategy_id: str
+    instrument_id: str
+    ts_event: int
+    reason: FailureReason
+    detail: str = ""
+
+
+class Action(StrEnum):
+    """What a strategy does about a prediction."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+    CLOSE = "CLOSE"
+    ABSTAIN = "ABSTAIN"
+    DEFAULT = "DEFAULT"
+
+
+class DecisionMade(Message, frozen=True, kw_only=True, gc=False):
+    """A strategy decided, whether it acts or not. `reason` names the cell of the decision table.
+
+    `book` is the book that the strategy decided on; `client_order_ids` are empty when it did not trade.
+    """
+
+    decision_id: str
+    strategy_id: str
+    instrument_id: str
+    ts_event: int
+    action: Action
+    reason: str
+    prediction_id: str | None
+    flow_type: FlowType | None
+    confidence: float | None
+    model_version: str | None
+    position_lots: int
+    book: BookSnapshot
+    client_order_ids: tuple[str, ...] = ()
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision and what came of it. Markouts are mid-price moves after the decision, in ticks, signed by the market.
+
+    `markouts_ticks` maps seconds to ticks; a horizon that was cut by a session break is absent.
+    """
+
+    feedback_id: str
+    decision: DecisionMade
+    trade_executed: bool
+    trade_outcome: TradeOutcome | None
+    pnl: Decimal | None
+    markouts_ticks: dict[str, float]
+    last_bar: Bar | None
+    closed_ns: int
+
+
+class MLStateChanged(Message, frozen=True, kw_only=True, gc=False):
+    """The ML process or its model changed state: `UP`, `DOWN`, `NO_MODEL`, `MODEL` (with its version), `TRAINING`."""
+
+    ts_event: int
+    state: str
+    detail: str = ""
+
+
+# --- orders ------------------------------------------------------------------------------------------------------
+
+
+class SubmitOrder(Message, frozen=True, kw_only=True, gc=False):
+    """Command to Execution: run the risk gate on this order and send it. `limit_ticks` is None for a market order."""
+
+    client_order_id: str
+    strategy_id: str
+    instrument_id: str
+    side: Side
+    quantity: int
+    order_type: OrderType
+    limit_ticks: int | None
+    time_in_force: TimeInForce
+    ts_event: int
+    reduce_only: bool = False
+    decision_id: str | None = None
+
+
+class CancelOrder(Message, frozen=True, kw_only=True, gc=False):
+    """Command to Execution: ask the venue to cancel this order."""
+
+    client_order_id: str
+    strategy_id: str
+    ts_event: int
+
+
+class ReportKind(StrEnum):
+    """What a venue says about an order."""
+
+    ACCEPTED = "ACCEPTED"
+    REJECTED = "REJECTED"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    EXPIRED = "EXPIRED"
+    CANCEL_REJECTED = "CANCEL_REJECTED"
+    LOST = "LOST"
+
+
+class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
+    """Any venue message about an order. The `last_*` fields, `trade_id`, `fee` and `liquidity` are those of a FILLED.
+
+    LOST says that the answer to a request did not come (the order becomes UNKNOWN).
+    """
+
+    client_order_id: str
+    kind: ReportKind
+    ts_event: int
+    venue_order_id: str = ""
+    trade_id: str = ""
+    last_quantity: int = 0
+    last_ticks: int = 0
+    fee: Decimal = Decimal(0)
+    liquidity: Liquidity | None = None
+    reason: str = ""
+
+
+class OrderUpdated(Message, frozen=True, kw_only=True, gc=False):
+    """An order changed. `reason` carries the code and numbers of a denial, rejection or cancel."""
+
+    client_order_id: str
+    strategy_id: str
+    instrument_id: str
+    ts_event: int
+    side: Side
+    quantity: int
+    filled_quantity: int
+    average_ticks: float | None
+    limit_ticks: int | None
+    status: OrderStatus
+    reason: str = ""
+    decision_id: str | None = None
+
+
+class Filled(Message, frozen=True, kw_only=True, gc=False):
+    """One execution of ours."""
+
+    client_order_id: str
+    trade_id: str
+    strategy_id: str
+    instrument_id: str
+    ts_event: int
+    side: Side
+    quantity: int
+    price_ticks: int
+    fee: Decimal
+    liquidity: Liquidity
+    decision_id: str | None = None
+
+
+class PositionChanged(Message, frozen=True, kw_only=True, gc=False):
+    """Net position of a strategy in an instrument after a fill. `realized_pnl` is net of nothing; fees stand beside it."""
+
+    strategy_id: str
+    instrument_id: str
+    ts_event: int
+    quantity: int
+    average_ticks: float
+    realized_pnl: Decimal
+    fees: Decimal
+
+
+class TradingStateChanged(Message, frozen=True, kw_only=True, gc=False):
+    """The risk gate was opened, put to reduce-only or closed, by whom and why."""
+
+    ts_event: int
+    state: TradingState
+    reason: str
+
+
+class StrategyQuarantined(Message, frozen=True, kw_only=True, gc=False):
+    """A strategy raised; it no longer runs and its orders are being cancelled."""
+
+    strategy_id: str
+    ts_event: int
+    reason: str
+
+
+MARKOUT_HORIZONS_S: Final = (1, 5, 30)

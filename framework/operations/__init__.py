@@ -1,0 +1,1 @@
+"""Running, watching and steering the trading process."""

@@ -1,0 +1,1 @@
+"""Where orders go: the port, the matching engine and the venues."""

@@ -1,0 +1,1 @@
+"""Features: one kernel for training and serving."""

@@ -1,0 +1,18 @@
+"""Fixtures that every room shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """Return the folder of real market recordings, or skip where it is absent (`TIDEBOOK_RECORDINGS` names it elsewhere)."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("TIDEBOOK_RECORDINGS", beside))
+    if not (folder / "README.md").is_file():
+        pytest.skip(f"no market recordings at {folder}")
+    return folder
