@@ -142,8 +142,9 @@ class FailureReason(StrEnum):
 class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the model says about one window, and how old that is.
 
-    `as_of_ns` and `as_of_sequence` are the market time and book sequence of the window's last row; `received_ns` is the
-    market time of arrival. Probabilities are calibrated when `is_calibrated`; `confidence` is the one of `flow_type`.
+    `as_of_ns`, `as_of_sequence` and `as_of_total_rows` are the market time, the book sequence and the `DomView.total_rows`
+    of the window's last row; `received_ns` is the market time of arrival. Probabilities are calibrated when
+    `is_calibrated`; `confidence` is the one of `flow_type`.
     """
 
     prediction_id: str
@@ -163,6 +164,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     regime: int = -1
     shock_score: float = 0.0
     round_trip_us: float = 0.0
+    as_of_total_rows: int = 0
 
     def age_s(self, now_ns: int) -> float:
         """Return the age at `now_ns` in seconds, from the last row that the model saw."""
@@ -200,7 +202,8 @@ class Action(StrEnum):
 class DecisionMade(Message, frozen=True, kw_only=True, gc=False):
     """A strategy decided, whether it acts or not. `reason` names the cell of the decision table.
 
-    `book` is the book that the strategy decided on; `client_order_ids` are empty when it did not trade.
+    `book` is the book that the strategy decided on, `as_of_sequence` the last one that the model saw; `client_order_ids` are
+    empty when it did not trade.
     """
 
     decision_id: str
@@ -216,6 +219,7 @@ class DecisionMade(Message, frozen=True, kw_only=True, gc=False):
     position_lots: int
     book: BookSnapshot
     client_order_ids: tuple[str, ...] = ()
+    as_of_sequence: int = 0
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True):
