@@ -30,8 +30,8 @@ class AdvancedMLFeatureEngine:
         if (shock is None) != (regimes is None):
             raise ValueError("shock and regimes come together: give both or none")
         self.window_rows = window_rows
-        self._shock = shock
-        self._regimes = regimes
+        self.shock = shock
+        self.regimes = regimes
         self.names = FEATURE_NAMES if shock is None else ALL_NAMES
 
     def transform(self, window: Window) -> Float64Array:
@@ -48,10 +48,10 @@ class AdvancedMLFeatureEngine:
     def _features(self, rows: Rows, *, has_trades: bool, first: int) -> Float64Array:
         known = 1.0 if has_trades else math.nan
         features: Float64Array = feature_rows(_arrays(rows), known, self.window_rows, first)
-        if self._shock is None or self._regimes is None:
+        if self.shock is None or self.regimes is None:
             return features
-        scores = self._shock.scores(features)[:, None]
-        regimes = self._regimes.filtered(rows, self.window_rows, first)
+        scores = self.shock.scores(features)[:, None]
+        regimes = self.regimes.filtered(rows, self.window_rows, first)
         return np.ascontiguousarray(np.hstack([features, scores, regimes]))
 
 
