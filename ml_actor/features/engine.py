@@ -48,6 +48,10 @@ class AdvancedMLFeatureEngine:
     def _features(self, rows: Rows, *, has_trades: bool, first: int) -> Float64Array:
         known = 1.0 if has_trades else math.nan
         features: Float64Array = feature_rows(_arrays(rows), known, self.window_rows, first)
+        return self.complete(features, rows, first)
+
+    def complete(self, features: Float64Array, rows: Rows, first: int = 0) -> Float64Array:
+        """Add what the fitted models see behind kernel features of rows `first..n-1`; nothing without fitted models."""
         if self.shock is None or self.regimes is None:
             return features
         scores = self.shock.scores(features)[:, None]
