@@ -1,0 +1,53 @@
+"""How late the event loop is: the one number that says whether anything blocks it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+BOUNDS_MS: Final = tuple(0.05 * 1.25**step for step in range(64))
+
+
+class LoopLagMonitor:
+    """Set a loop timer every `interval_s` and count by how much it comes late, in a fixed histogram (0.05 ms to 60 s)."""
+
+    def __init__(self, *, interval_s: float = 0.01) -> None:
+        self._interval_s = interval_s
+        self._counts = [0] * (len(BOUNDS_MS) + 1)
+        self._handle: asyncio.TimerHandle | None = None
+        self.samples = 0
+        self.max_ms = 0.0
+
+    def start(self) -> None:
+        """Begin; needs a running loop."""
+        self._next()
+
+    def stop(self) -> None:
+        """End; the figures stay."""
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def quantile_ms(self, share: float) -> float:
+        """Return the lag in ms that `share` of the samples do not exceed (upper bound of its bin, 25 % wide); 0 without samples."""
+        wanted, seen = share * self.samples, 0
+        for bound_ms, count in zip((*BOUNDS_MS, self.max_ms), self._counts, strict=True):
+            seen += count
+            if count and seen >= wanted:
+                return min(bound_ms, self.max_ms)
+        return self.max_ms
+
+    def _next(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + self._interval_s
+        self._handle = loop.call_at(due_s, self._sample, due_s)
+
+    def _sample(self, due_s: float) -> None:
+        lag_ms = max(0.0, (asyncio.get_running_loop().time() - due_s) * 1e3)
+        self.samples += 1
+        self.max_ms = max(self.max_ms, lag_ms)
+        self._counts[_bin(lag_ms)] += 1
+        self._next()
+
+
+def _bin(lag_ms: float) -> int:
+    return next((index for index, bound_ms in enumerate(BOUNDS_MS) if lag_ms <= bound_ms), len(BOUNDS_MS))
