@@ -1,0 +1,367 @@
+"""`Strategy`: the base of every strategy.
+
+A strategy has hooks (`on_x`: the framework calls them, one at a time), verbs (`buy`, `sell`, `close`, `cancel`,
+`request_prediction`, `record_decision`) and sights (`position_lots`, `open_orders`, `dom`, `book`, `now_ns`). Nothing in it
+suspends: answers come back through the hooks. The same class runs in backtest, paper and live.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final, Protocol, TypedDict, Unpack
+
+import msgspec
+
+from framework.clock import Clock
+from framework.config import Settings, StrategyFile
+from framework.inference.analyzer import NotDue, OrderFlowAnalyzer, Requested
+from framework.inference.decision import Cell
+from framework.messages import (
+    Action,
+    Bar,
+    BookInvalid,
+    BookRecovered,
+    BookSnapshot,
+    CancelOrder,
+    DecisionMade,
+    DomUpdated,
+    Filled,
+    Message,
+    OrderUpdated,
+    PositionChanged,
+    Prediction,
+    PredictionFailed,
+    SessionChanged,
+    SubmitOrder,
+    TradeTick,
+)
+from framework.model import CLOSED, NS_PER_S, Instrument, OrderStatus, OrderType, Side, TimeInForce
+from framework.window import DomView
+
+EXECUTION: Final = "execution"
+MAX_REASONS: Final = 100
+
+
+class Bus(Protocol):
+    """What a strategy needs of the `EventBus`."""
+
+    def subscribe(self, actor_name: str, message_type: type[Message], instrument_id: str | None = None) -> None:
+        """Deliver messages of this type (and instrument) to the actor."""
+
+    def publish(self, message: Message) -> None:
+        """Deliver `message` to its subscribers."""
+
+    def tell(self, actor_name: str, message: Message) -> None:
+        """Deliver `message` to one actor."""
+
+
+class IdSequence:
+    """Ids `<prefix><n>`. `last` is the highest number ever used, read from the journal: an id is never used twice."""
+
+    def __init__(self, prefix: str, last: int = 0) -> None:
+        self._prefix = prefix
+        self._last = last
+
+    def next_id(self) -> str:
+        """Return the next id."""
+        self._last += 1
+        return f"{self._prefix}{self._last}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What a strategy already has when it starts: its position and orders of the run before."""
+
+    position_lots: int = 0
+    average_ticks: float = 0.0
+    open_orders: tuple[OrderUpdated, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyContext:
+    """A strategy's collaborators. `analyzer` is None when there is no ML process at all (`ml_service.mode: off`)."""
+
+    file: StrategyFile
+    instrument: Instrument
+    bus: Bus
+    clock: Clock
+    dom: DomView
+    order_ids: IdSequence
+    decision_ids: IdSequence
+    analyzer: OrderFlowAnalyzer | None = None
+    recovered: Recovered = Recovered()
+
+
+class OrderOptions(TypedDict, total=False):
+    """How an order may trade; without a limit it is a market order. Give `limit_ticks` or `limit_price`, not both."""
+
+    limit_ticks: int | None
+    limit_price: Decimal | float | str | None
+    time_in_force: TimeInForce
+    reduce_only: bool
+    decision_id: str | None
+
+
+class Strategy:
+    """Base of every strategy: subclass it, nest a `Parameters`, override the hooks you need."""
+
+    class Parameters(Settings):
+        """Settings of the strategy (`parameters:` in its YAML): strict types, no unknown keys, frozen."""
+
+    parameters: Parameters
+
+    def __init__(self, context: StrategyContext, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.strategy_id = context.file.name
+        self.instrument = context.instrument
+        self.dom = context.dom
+        self.book: BookSnapshot | None = None
+        self.position_lots = context.recovered.position_lots
+        self.average_ticks = context.recovered.average_ticks
+        self.position_since_ns = context.clock.now_ns()
+        self.is_book_sound = True
+        self.log = logging.getLogger(type(self).__name__)
+        self.context = context
+        self._open_orders = {order.client_order_id: order for order in context.recovered.open_orders}
+        self._sent_ns = {order.client_order_id: order.ts_event for order in context.recovered.open_orders}
+        self._close_order_id: str | None = None
+        self._decisions: Counter[str] = Counter()
+
+    # --- hooks ---------------------------------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Prepare state; position and open orders of the run before are already here."""
+
+    def on_dom(self, update: DomUpdated) -> None:
+        """React to a new row of the DOM buffer (the newest one: under load, older updates are skipped)."""
+
+    def on_trade_tick(self, tick: TradeTick) -> None:
+        """React to a public print."""
+
+    def on_bar(self, bar: Bar) -> None:
+        """React to a finished bar."""
+
+    def on_prediction(self, prediction: Prediction) -> None:
+        """React to a prediction that this strategy asked for."""
+
+    def on_prediction_failed(self, failure: PredictionFailed) -> None:
+        """React to a request that ended without a prediction."""
+
+    def on_order(self, order: OrderUpdated) -> None:
+        """React to a change of one of this strategy's orders (`open_orders` is already up to date)."""
+
+    def on_fill(self, fill: Filled) -> None:
+        """React to an execution."""
+
+    def on_position(self, position: PositionChanged) -> None:
+        """React to a new position (`position_lots` is already up to date)."""
+
+    def on_book_invalid(self, event: BookInvalid) -> None:
+        """React to a refused book: the instrument takes no new risk until `on_book_recovered`."""
+
+    def on_book_recovered(self, event: BookRecovered) -> None:
+        """React to sound books after invalid ones."""
+
+    def on_session(self, session: SessionChanged) -> None:
+        """React to the opening or closing of trading."""
+
+    def on_stop(self) -> None:
+        """Say goodbye; orders that are still open stay with Execution."""
+
+    # --- sights --------------------------------------------------------------------------------------------------------
+
+    @property
+    def now_ns(self) -> int:
+        """Return the market time, ns UTC."""
+        return self.context.clock.now_ns()
+
+    @property
+    def position_age_s(self) -> float:
+        """Return for how long the position has had its sign (since the start, if it was there before), s of market time."""
+        return (self.now_ns - self.position_since_ns) / NS_PER_S
+
+    @property
+    def open_orders(self) -> Mapping[str, OrderUpdated]:
+        """Return this strategy's open orders by `client_order_id`, from the moment they were sent."""
+        return MappingProxyType(self._open_orders)
+
+    def order_age_s(self, client_order_id: str) -> float:
+        """Return how long ago an open order was sent, s of market time. Raises `KeyError` for one that is not open."""
+        return (self.now_ns - self._sent_ns[client_order_id]) / NS_PER_S
+
+    @property
+    def is_closing(self) -> bool:
+        """Return whether the order of the last `close` is still open."""
+        return self._close_order_id in self._open_orders
+
+    def stats(self) -> dict[str, int]:
+        """Return counters: decisions by reason, and the analyzer's."""
+        decisions = {f"decisions_{reason.lower()}": count for reason, count in sorted(self._decisions.items())}
+        analyzer = self.context.analyzer
+        return decisions | (analyzer.stats() if analyzer else {})
+
+    # --- verbs ---------------------------------------------------------------------------------------------------------
+
+    def buy(self, quantity: int, **options: Unpack[OrderOptions]) -> str:
+        """Send an order to buy `quantity` lots; promises as for `submit`."""
+        return self.submit(Side.BUY, quantity, **options)
+
+    def sell(self, quantity: int, **options: Unpack[OrderOptions]) -> str:
+        """Send an order to sell `quantity` lots; promises as for `submit`."""
+        return self.submit(Side.SELL, quantity, **options)
+
+    def submit(self, side: Side, quantity: int, **options: Unpack[OrderOptions]) -> str:
+        """Send an order through the risk gate and return its `client_order_id`.
+
+        What becomes of it (a denial too) arrives in `on_order`. Raises `ValueError` for a quantity below 1 or two limits,
+        and `OffTickPrice` for a limit price between two ticks.
+        """
+        if not isinstance(quantity, int) or quantity < 1:
+            raise ValueError(f"{self.strategy_id}: quantity must be a whole number of lots, at least 1, got {quantity!r}")
+        limit_ticks = self._limit_ticks(options)
+        order = SubmitOrder(
+            client_order_id=self.context.order_ids.next_id(),
+            strategy_id=self.strategy_id,
+            instrument_id=self.instrument.instrument_id,
+            side=side,
+            quantity=quantity,
+            order_type=OrderType.MARKET if limit_ticks is None else OrderType.LIMIT,
+            limit_ticks=limit_ticks,
+            time_in_force=options.get("time_in_force", TimeInForce.DAY),
+            ts_event=self.now_ns,
+            reduce_only=options.get("reduce_only", False),
+            decision_id=options.get("decision_id"),
+        )
+        self._open_orders[order.client_order_id] = _submitted(order)
+        self._sent_ns[order.client_order_id] = order.ts_event
+        self.context.bus.tell(EXECUTION, order)
+        return order.client_order_id
+
+    def close(self, *, decision_id: str | None = None) -> str | None:
+        """Cancel all open orders and leave the position at market. Returns the order, or None when flat or already closing."""
+        if self.position_lots == 0 or self.is_closing:
+            return None
+        self.cancel_all()
+        side = Side.SELL if self.position_lots > 0 else Side.BUY
+        self._close_order_id = self.submit(side, abs(self.position_lots), reduce_only=True, decision_id=decision_id)
+        return self._close_order_id
+
+    def cancel(self, client_order_id: str) -> bool:
+        """Ask the venue to cancel an open order. Returns False when it is not open or a cancel is already on its way."""
+        order = self._open_orders.get(client_order_id)
+        if order is None or order.status is OrderStatus.PENDING_CANCEL:
+            return False
+        self._open_orders[client_order_id] = msgspec.structs.replace(order, status=OrderStatus.PENDING_CANCEL)
+        command = CancelOrder(client_order_id=client_order_id, strategy_id=self.strategy_id, ts_event=self.now_ns)
+        self.context.bus.tell(EXECUTION, command)
+        return True
+
+    def cancel_all(self) -> int:
+        """Cancel every open order of this strategy and return how many cancels were sent."""
+        return sum(self.cancel(client_order_id) for client_order_id in tuple(self._open_orders))
+
+    def request_prediction(self) -> Requested | NotDue:
+        """Ask for a prediction on the DOM as it is now, if one is due; the answer arrives in `on_prediction(_failed)`."""
+        if self.context.analyzer is None:
+            return NotDue(Cell.ML_DOWN)
+        return self.context.analyzer.request(self.dom, self.now_ns)
+
+    def next_decision_id(self) -> str:
+        """Return a new id for the orders of a decision and its record."""
+        return self.context.decision_ids.next_id()
+
+    def record_decision(
+        self,
+        action: Action,
+        reason: str,
+        *,
+        decision_id: str | None = None,
+        prediction: Prediction | None = None,
+        prediction_id: str | None = None,
+        client_order_ids: tuple[str, ...] = (),
+    ) -> str:
+        """Publish a decision, acted on or not, and return its id: feedback follows it from here.
+
+        Give the orders the same `decision_id`. Raises `ValueError` before the first book: there is nothing to decide on.
+        """
+        if self.book is None:
+            raise ValueError(f"{self.strategy_id}: record_decision needs a book; decide in on_dom or later")
+        decision = DecisionMade(
+            decision_id=decision_id or self.next_decision_id(),
+            strategy_id=self.strategy_id,
+            instrument_id=self.instrument.instrument_id,
+            ts_event=self.now_ns,
+            action=action,
+            reason=reason,
+            prediction_id=prediction.prediction_id if prediction else prediction_id,
+            flow_type=prediction.flow_type if prediction else None,
+            confidence=prediction.confidence if prediction else None,
+            model_version=prediction.model_version if prediction else None,
+            position_lots=self.position_lots,
+            book=self.book,
+            client_order_ids=client_order_ids,
+            as_of_sequence=prediction.as_of_sequence if prediction else 0,
+        )
+        known = reason in self._decisions or len(self._decisions) < MAX_REASONS
+        self._decisions[reason if known else "other"] += 1
+        self.context.bus.publish(decision)
+        return decision.decision_id
+
+    # --- what the actor applies before it calls a hook -------------------------------------------------------------------
+
+    def apply_book(self, book: BookSnapshot) -> None:
+        """Take the newest book."""
+        self.book = book
+
+    def apply_soundness(self, *, is_sound: bool) -> None:
+        """Take whether the book of the instrument is valid."""
+        self.is_book_sound = is_sound
+        if self.context.analyzer is not None:
+            self.context.analyzer.is_book_sound = is_sound
+
+    def apply_order(self, order: OrderUpdated) -> None:
+        """Take a new state of one of this strategy's orders."""
+        if order.status in CLOSED:
+            self._open_orders.pop(order.client_order_id, None)
+            self._sent_ns.pop(order.client_order_id, None)
+        else:
+            self._open_orders[order.client_order_id] = order
+            self._sent_ns.setdefault(order.client_order_id, order.ts_event)
+
+    def apply_position(self, position: PositionChanged) -> None:
+        """Take the new position; `position_since_ns` moves when its sign changes."""
+        if _sign(position.quantity) != _sign(self.position_lots):
+            self.position_since_ns = position.ts_event
+        self.position_lots = position.quantity
+        self.average_ticks = position.average_ticks
+
+    def _limit_ticks(self, options: OrderOptions) -> int | None:
+        limit_ticks, limit_price = options.get("limit_ticks"), options.get("limit_price")
+        if limit_ticks is not None and limit_price is not None:
+            raise ValueError(f"{self.strategy_id}: give limit_ticks or limit_price, not both")
+        return limit_ticks if limit_price is None else self.instrument.ticks(limit_price)
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
+
+
+def _submitted(order: SubmitOrder) -> OrderUpdated:
+    return OrderUpdated(
+        client_order_id=order.client_order_id,
+        strategy_id=order.strategy_id,
+        instrument_id=order.instrument_id,
+        ts_event=order.ts_event,
+        side=order.side,
+        quantity=order.quantity,
+        filled_quantity=0,
+        average_ticks=None,
+        limit_ticks=order.limit_ticks,
+        status=OrderStatus.SUBMITTED,
+        decision_id=order.decision_id,
+    )
