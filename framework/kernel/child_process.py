@@ -73,7 +73,7 @@ class ChildProcess:
         self._backoff_s = policy.backoff_s
         self.process: asyncio.subprocess.Process | None = None
         self.state = ChildState.STOPPED
-        self.restarts = 0
+        self._launches = 0
         self.deaths = 0
         self.hangs = 0
 
@@ -81,6 +81,11 @@ class ChildProcess:
     def pid(self) -> int | None:
         """Return the child's process id while it runs."""
         return self.process.pid if self.process is not None and self.process.returncode is None else None
+
+    @property
+    def restarts(self) -> int:
+        """Return how often the child was started again."""
+        return max(0, self._launches - 1)
 
     def start(self) -> None:
         """Begin to keep the child alive, in a task of its own."""
@@ -110,7 +115,6 @@ class ChildProcess:
             self._set(ChildState.BACKOFF, f"{detail}; restart in {self._backoff_s:g} s")
             await asyncio.sleep(self._backoff_s)
             self._backoff_s = min(self._backoff_s * 2, self._policy.backoff_s_max)
-            self.restarts += 1
 
     def _is_budget_spent(self) -> bool:
         now_s = asyncio.get_running_loop().time()
@@ -120,6 +124,7 @@ class ChildProcess:
 
     async def _run_once(self) -> str:
         """Run the child until it is gone; return how that came."""
+        self._launches += 1
         self._set(ChildState.STARTING, "")
         try:
             await self._spawn()
