@@ -32,11 +32,11 @@ TREE_WEIGHTS: Final = tuple(step / 10 for step in range(11))
 TREES: Final[dict[str, Any]] = {
     "objective": "multiclass",
     "num_class": 3,
-    "learning_rate": 0.1,
-    "num_leaves": 15,
-    "min_data_in_leaf": 100,
-    "lambda_l2": 5.0,
-    "feature_fraction": 0.7,
+    "learning_rate": 0.06,
+    "num_leaves": 7,
+    "min_data_in_leaf": 300,
+    "lambda_l2": 10.0,
+    "feature_fraction": 0.5,
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
     "max_bin": 63,
@@ -45,7 +45,7 @@ TREES: Final[dict[str, Any]] = {
     "force_row_wise": True,
     "verbosity": -1,
 }
-MAX_ROUNDS: Final = 80
+MAX_ROUNDS: Final = 100
 PATIENCE_ROUNDS: Final = 8
 _PARITY_TOLERANCE: Final = 1e-7
 
@@ -127,7 +127,7 @@ def _median(column: Float64Array) -> float:
     return float(np.median(known)) if len(known) else 0.0
 
 
-def fit_linear(train: Examples, *, strength: float = 0.05) -> LinearModel:
+def fit_linear(train: Examples, *, strength: float = 5e-4) -> LinearModel:
     """Fit multinomial logistic regression on standardised, clipped, mean-imputed features."""
     offset, scale = _moments(train.features)
     shape = LinearModel(offset=offset, scale=scale, weights=np.zeros((3, len(offset))), intercept=np.zeros(3))

@@ -79,17 +79,17 @@ def _sum_of(sizes: Array, levels: int) -> float:
 @njit(cache=True)
 def _fill_levels(i: int, rows: RowArrays, series: Series) -> None:
     flow, levels = rows.flow[i], series.levels[i]
-    bid, ask = float(rows.bid_sizes[i, 0]), float(rows.ask_sizes[i, 0])
+    bid, ask = np.float64(rows.bid_sizes[i, 0]), np.float64(rows.ask_sizes[i, 0])
     has_mid = bid > 0.0 and ask > 0.0
     series.mids[i] = np.int64(rows.bid_ticks[i, 0]) + np.int64(rows.ask_ticks[i, 0]) if has_mid else MISSING_MID
     levels[DEPTH_1] = bid + ask
     levels[DEPTH_5] = _sum_of(rows.bid_sizes[i], 5) + _sum_of(rows.ask_sizes[i], 5)
     levels[OFI_1] = flow[7]
     levels[OFI_5] = _sum_of(flow[7:12], 5)
-    levels[SIGNED] = float(flow[0]) - float(flow[1])
-    levels[VOLUME] = float(flow[0]) + float(flow[1]) + float(flow[2])
-    levels[SIGNED_PRINTS] = float(flow[3]) - float(flow[4])
-    levels[PRINTS] = float(flow[3]) + float(flow[4])
+    levels[SIGNED] = np.float64(flow[0]) - np.float64(flow[1])
+    levels[VOLUME] = np.float64(flow[0]) + np.float64(flow[1]) + np.float64(flow[2])
+    levels[SIGNED_PRINTS] = np.float64(flow[3]) - np.float64(flow[4])
+    levels[PRINTS] = np.float64(flow[3]) + np.float64(flow[4])
     levels[BID_EVENTS] = flow[5]
     levels[ASK_EVENTS] = flow[6]
     levels[IMBALANCE] = (bid - ask) / (bid + ask) if has_mid else 0.0
@@ -106,7 +106,7 @@ def _added_and_gone(before: float, now: float, traded: float) -> tuple[float, fl
 def _fill_changes(i: int, rows: RowArrays, series: Series) -> None:
     mids, changes = series.mids, series.changes[i]
     both = mids[i] != MISSING_MID and mids[i - 1] != MISSING_MID
-    move = 0.5 * float(mids[i] - mids[i - 1]) if both else 0.0
+    move = 0.5 * np.float64(mids[i] - mids[i - 1]) if both else 0.0
     signed, ofi = series.levels[i, SIGNED], series.levels[i, OFI_1]
     changes[MOVE] = move
     changes[MOVE_2] = move * move
@@ -117,12 +117,12 @@ def _fill_changes(i: int, rows: RowArrays, series: Series) -> None:
     changes[C_OFI] = ofi
     changes[OFI_2] = ofi * ofi
     if both and rows.bid_ticks[i, 0] == rows.bid_ticks[i - 1, 0]:
-        sold, sizes = float(rows.flow[i, 1]), rows.bid_sizes
-        changes[ADD_BID], changes[GONE_BID] = _added_and_gone(float(sizes[i - 1, 0]), float(sizes[i, 0]), sold)
+        sold, sizes = np.float64(rows.flow[i, 1]), rows.bid_sizes
+        changes[ADD_BID], changes[GONE_BID] = _added_and_gone(np.float64(sizes[i - 1, 0]), np.float64(sizes[i, 0]), sold)
     if both and rows.ask_ticks[i, 0] == rows.ask_ticks[i - 1, 0]:
-        bought, sizes = float(rows.flow[i, 0]), rows.ask_sizes
-        changes[ADD_ASK], changes[GONE_ASK] = _added_and_gone(float(sizes[i - 1, 0]), float(sizes[i, 0]), bought)
-    changes[GAP_S] = 1e-9 * float(rows.ts_event[i] - rows.ts_event[i - 1])
+        bought, sizes = np.float64(rows.flow[i, 0]), rows.ask_sizes
+        changes[ADD_ASK], changes[GONE_ASK] = _added_and_gone(np.float64(sizes[i - 1, 0]), np.float64(sizes[i, 0]), bought)
+    changes[GAP_S] = 1e-9 * np.float64(rows.ts_event[i] - rows.ts_event[i - 1])
 
 
 @njit(cache=True)
@@ -165,7 +165,7 @@ def _slope(ticks: Array, sizes: Array) -> float:
         if sizes[level] <= 0:
             break
         cumulative += sizes[level]
-        x, y = float(abs(ticks[level] - ticks[0])), math.log(cumulative)
+        x, y = np.float64(abs(ticks[level] - ticks[0])), math.log(cumulative)
         count += 1
         sum_x, sum_y, sum_xx, sum_xy = sum_x + x, sum_y + y, sum_xx + x * x, sum_xy + x * y
     return _ratio(count * sum_xy - sum_x * sum_y, count * sum_xx - sum_x * sum_x) if count >= 3 else NAN
@@ -173,7 +173,7 @@ def _slope(ticks: Array, sizes: Array) -> float:
 
 @njit(cache=True)
 def _gap(ticks: Array, sizes: Array) -> float:
-    return float(abs(ticks[2] - ticks[0]) - 2) if sizes[2] > 0 else NAN
+    return np.float64(abs(ticks[2] - ticks[0]) - 2) if sizes[2] > 0 else NAN
 
 
 @njit(cache=True)
@@ -185,8 +185,8 @@ def _size_change(now: float, before: float) -> float:
 def _book(t: int, low: int, rows: RowArrays, series: Series, mean: Array) -> Any:
     bids, asks, has_before = rows.bid_sizes[t], rows.ask_sizes[t], t > low
     has_mid = series.mids[t] != MISSING_MID
-    bid, ask = float(bids[0]), float(asks[0])
-    spread = float(rows.ask_ticks[t, 0] - rows.bid_ticks[t, 0]) if has_mid else NAN
+    bid, ask = np.float64(bids[0]), np.float64(asks[0])
+    spread = np.float64(rows.ask_ticks[t, 0] - rows.bid_ticks[t, 0]) if has_mid else NAN
     slope_bid, slope_ask = _slope(rows.bid_ticks[t], bids), _slope(rows.ask_ticks[t], asks)
     gap_bid, gap_ask = _gap(rows.bid_ticks[t], bids), _gap(rows.ask_ticks[t], asks)
     best = _imbalance(bids, asks, 1)
@@ -199,14 +199,14 @@ def _book(t: int, low: int, rows: RowArrays, series: Series, mean: Array) -> Any
         2.0 / math.pi * math.atan(bid / ask) - 0.5 if has_mid else NAN,
         spread,
         _log_ratio(bid, ask),
-        _log_ratio(float(bids[1]), float(asks[1])),
-        _log_ratio(float(bids[2]), float(asks[2])),
+        _log_ratio(np.float64(bids[1]), np.float64(asks[1])),
+        _log_ratio(np.float64(bids[2]), np.float64(asks[2])),
         slope_bid - slope_ask,
         0.5 * (slope_bid + slope_ask),
         gap_ask - gap_bid,
         gap_ask + gap_bid,
-        _size_change(bid, float(rows.bid_sizes[t - 1, 0])) if has_before else NAN,
-        _size_change(ask, float(rows.ask_sizes[t - 1, 0])) if has_before else NAN,
+        _size_change(bid, np.float64(rows.bid_sizes[t - 1, 0])) if has_before else NAN,
+        _size_change(ask, np.float64(rows.ask_sizes[t - 1, 0])) if has_before else NAN,
         _log_ratio(series.levels[t, DEPTH_1], mean[DEPTH_1]),
         _log_ratio(series.levels[t, DEPTH_5], mean[DEPTH_5]),
     )
@@ -257,7 +257,7 @@ def _return(t: int, low: int, mids: Array, lag: int) -> float:
     before = t - lag
     if before < low or mids[t] == MISSING_MID or mids[before] == MISSING_MID:
         return NAN
-    return 0.5 * float(mids[t] - mids[before])
+    return 0.5 * np.float64(mids[t] - mids[before])
 
 
 @njit(cache=True)
@@ -269,7 +269,7 @@ def _minus_mean(t: int, low: int, mids: Array, rows: int) -> float:
         if mids[i] != MISSING_MID:
             total += mids[t] - mids[i]
             count += 1
-    return 0.5 * float(total) / count
+    return 0.5 * np.float64(total) / count
 
 
 @njit(cache=True)
@@ -280,7 +280,7 @@ def _range_position(t: int, low: int, mids: Array) -> float:
     for i in range(low, t):
         if mids[i] != MISSING_MID:
             least, most = min(least, mids[i]), max(most, mids[i])
-    return _ratio(float(2 * mids[t] - most - least), float(most - least))
+    return _ratio(np.float64(2 * mids[t] - most - least), np.float64(most - least))
 
 
 @njit(cache=True)
@@ -363,7 +363,7 @@ def _shock(t: int, low: int, rows: RowArrays, series: Series, depth_1: float) ->
     spreads, depths, flows = np.empty(size), np.empty(size), np.empty(size)
     for i in range(low, t + 1):
         if mids[i] != MISSING_MID:
-            spreads[count] = float(rows.ask_ticks[i, 0] - rows.bid_ticks[i, 0])
+            spreads[count] = np.float64(rows.ask_ticks[i, 0] - rows.bid_ticks[i, 0])
             depths[count] = -math.log(series.levels[i, DEPTH_5])
             flows[count] = abs(series.levels[i, OFI_1])
             count += 1

@@ -27,12 +27,12 @@ def _observe(i: int, ticks: Any, is_sound: Any, flow: Any, out: Any) -> None:
     bid_ticks, ask_ticks = ticks
     variance, spread, events, count = 0.0, 0.0, 0.0, 0
     for k in range(i - OBSERVED_ROWS + 1, i + 1):
-        events += float(flow[k, 5]) + float(flow[k, 6])
+        events += np.float64(flow[k, 5]) + np.float64(flow[k, 6])
         if is_sound[k]:
-            spread += float(ask_ticks[k, 0] - bid_ticks[k, 0])
+            spread += np.float64(ask_ticks[k, 0] - bid_ticks[k, 0])
             count += 1
         if k > i - OBSERVED_ROWS + 1 and is_sound[k] and is_sound[k - 1]:
-            move = 0.5 * float(bid_ticks[k, 0] - bid_ticks[k - 1, 0] + ask_ticks[k, 0] - ask_ticks[k - 1, 0])
+            move = 0.5 * np.float64(bid_ticks[k, 0] - bid_ticks[k - 1, 0] + ask_ticks[k, 0] - ask_ticks[k - 1, 0])
             variance += move * move
     if count > 0:
         out[0] = math.log(0.05 + variance)
