@@ -5,16 +5,58 @@ The mission's keys stay as the user wrote them; everything else carries its unit
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Annotated, Any, Literal
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def _exact(value: object) -> object:
+    """Return a number as it was written (`0.10` is 0.10, not the nearest float); anything else unchanged."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        exact = Decimal(str(value))  # str: a `SourceFloat` gives its source text
+    except InvalidOperation:
+        return value
+    exponent = exact.as_tuple().exponent
+    return exact if isinstance(exponent, int) and exponent >= -18 else value
+
+
+def conflict(key: str, found: object, allowed: str) -> PydanticCustomError:
+    """Return the error of a key that does not go together with another one; for use in a model validator."""
+    return PydanticCustomError("conflict", "{key}: found {found}; allowed {allowed}", {"key": key, "found": found, "allowed": allowed})
+
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Retries = Annotated[int, Field(ge=0, le=10)]
+Money = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    Field(ge=-1_000_000_000, le=1_000_000_000, allow_inf_nan=False),
+    WithJsonSchema({"type": "number", "minimum": -1_000_000_000, "maximum": 1_000_000_000}),
+]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,253}$", description="a host name or an address")]
+FilePath = Annotated[str, Field(min_length=1, max_length=1_000, description="a path")]
+
+
+StrategyName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$", description="a letter, then at most 63 letters, digits, - and _"),
+]
+StrategyClass = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$", max_length=300, description="module:Class"),
+]
+InstrumentId = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_.!@#+-]{1,64}\.[A-Za-z0-9]{1,16}$", description="SYMBOL.VENUE, for example TIDE.SIM"),
+]
 
 
 class Settings(pydantic.BaseModel):
@@ -26,15 +68,15 @@ class Settings(pydantic.BaseModel):
 class Endpoint(Settings):
     """Where a socket connects or binds. Port 0 lets a spawned service pick a free one."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 5556
 
 
 class CurveKeys(Settings):
     """CURVE key files (mode 0600) and the folder of allowed client keys; needed for any bind beyond loopback."""
 
-    server_secret_file: str
-    allowed_clients_dir: str
+    server_secret_file: FilePath
+    allowed_clients_dir: FilePath
 
 
 class MLServer(Endpoint):
@@ -50,13 +92,22 @@ class MLServiceConfig(Settings):
     server: MLServer = MLServer()
     mode: Literal["spawn", "external", "off"] = "spawn"
     timeout: Positive = 5.0
-    retry_attempts: Annotated[int, Field(ge=0, le=10)] = 3
+    retry_attempts: Retries = 3
     use_binary: bool = True
     heartbeat_interval_s: Positive = 0.5
     heartbeat_misses: Count = 4
     max_restarts: Count = 5
     restart_window_s: Positive = 60.0
-    memory_limit_mb: Annotated[int, Field(ge=256)] = 4_096
+    memory_limit_mb: Annotated[int, Field(ge=256, le=10_000_000)] = 4_096
+
+    @model_validator(mode="after")
+    def _ends_meet(self) -> Self:
+        """Refuse a client that can never reach its server."""
+        if self.mode == "external" and self.client.port == 0:
+            raise conflict("client", "port 0", "the port that the external service listens on")
+        if self.mode == "spawn" and self.server.port not in {0, self.client.port}:
+            raise conflict("server", f"port {self.server.port}", f"port {self.client.port} (the client's) or 0 (any free one)")
+        return self
 
 
 class TrainingConfig(Settings):
@@ -64,12 +115,19 @@ class TrainingConfig(Settings):
 
     window_rows: Annotated[int, Field(ge=10, le=1_000)] = 100
     horizon_rows: Annotated[int, Field(ge=1, le=1_000)] = 20
-    min_rows: Annotated[int, Field(ge=500)] = 3_000
-    max_rows: Annotated[int, Field(ge=1_000)] = 200_000
-    after_new_rows: Annotated[int, Field(ge=0)] = 0
+    min_rows: Annotated[int, Field(ge=500, le=100_000_000)] = 3_000
+    max_rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 200_000
+    after_new_rows: Annotated[int, Field(ge=0, le=100_000_000)] = 0
     every_minutes: NotNegative = 0.0
-    versions_kept: Annotated[int, Field(ge=2)] = 10
-    seed: int = 7
+    versions_kept: Annotated[int, Field(ge=2, le=1_000)] = 10
+    seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 7
+
+    @model_validator(mode="after")
+    def _enough_rows(self) -> Self:
+        """Refuse a training that could never start."""
+        if self.min_rows > self.max_rows:
+            raise conflict("min_rows", self.min_rows, f"at most max_rows, {self.max_rows}")
+        return self
 
 
 class RiskLimits(Settings):
@@ -88,8 +146,8 @@ class PaperConfig(Settings):
 
     order_latency_ms: NotNegative = 2.0
     response_latency_ms: NotNegative = 1.0
-    maker_fee: Decimal = Decimal("0.25")
-    taker_fee: Decimal = Decimal("0.85")
+    maker_fee: Money = Decimal("0.25")
+    taker_fee: Money = Decimal("0.85")
 
 
 class SimulatedMarketConfig(Settings):
@@ -119,27 +177,36 @@ class MainConfig(Settings):
 class StrategyMLService(Settings):
     """A strategy's own `ml_service` block: each key given here overrides `main.yaml`."""
 
-    host: str | None = None
+    host: Host | None = None
     port: Port | None = None
     timeout: Positive | None = None
-    retry_attempts: Annotated[int, Field(ge=0, le=10)] | None = None
+    retry_attempts: Retries | None = None
     use_binary: bool | None = None
 
 
 class StrategyFile(Settings):
     """`config/strategies/*.yaml`: one deployment. `parameters` is checked against the strategy's own `Parameters`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-    strategy: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    instrument_id: Annotated[str, Field(pattern=r"^[^\s/]+\.[A-Za-z0-9]+$")]
+    name: StrategyName
+    strategy: StrategyClass
+    instrument_id: InstrumentId
     max_dom_history: Annotated[int, Field(ge=10, le=100_000)] = 100
     min_dom_samples: Count = 10
     prediction_confidence_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.6
     prediction_cooldown_seconds: NotNegative = 30.0
     max_prediction_age_s: Positive = 1.0
-    max_book_moves: Annotated[int, Field(ge=0)] = 20
+    max_book_moves: Annotated[int, Field(ge=0, le=1_000_000_000)] = 20
     ml_service: StrategyMLService | None = None
     max_feedback_buffer: Count = 1_000
     feedback_batch_size: Count = 50
     feedback_send_interval_minutes: Positive = 5.0
     parameters: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _buffers_fit(self) -> Self:
+        """Refuse a minimum that its buffer can never hold."""
+        if self.min_dom_samples > self.max_dom_history:
+            raise conflict("min_dom_samples", self.min_dom_samples, f"at most max_dom_history, {self.max_dom_history}")
+        if self.feedback_batch_size > self.max_feedback_buffer:
+            raise conflict("feedback_batch_size", self.feedback_batch_size, f"at most max_feedback_buffer, {self.max_feedback_buffer}")
+        return self

@@ -1,0 +1,107 @@
+"""What `start` is asked for, and what it has to say at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.table import Table
+
+from framework.config import MainConfig
+
+SIMULATED: Final = "simulated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOptions:
+    """The options of `start`, checked. `market` is `("simulated",)` or the files to replay; `speed` None means as fast as possible."""
+
+    config: MainConfig
+    config_path: Path
+    state_dir: Path
+    market: tuple[str, ...] = (SIMULATED,)
+    speed: float | None = 1.0
+    seed: int = 7
+    duration_s: float | None = None
+    record_dir: Path | None = None
+    is_headless: bool = False
+    is_json: bool = False
+    is_debug: bool = False
+
+    @property
+    def is_simulated(self) -> bool:
+        """Return whether the market is the built-in simulated one."""
+        return self.market == (SIMULATED,)
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did. Positions in lots, money in the currency of the account; `position` and money are sums over strategies."""
+
+    events: int = 0
+    predictions: int = 0
+    predictions_late: int = 0
+    predictions_failed: int = 0
+    decisions: int = 0
+    orders: int = 0
+    fills: int = 0
+    position: int = 0
+    realized_pnl: Decimal = Decimal(0)
+    fees: Decimal = Decimal(0)
+    feedback_recorded: int = 0
+    feedback_acknowledged: int = 0
+    trainings: int = 0
+    model_version: str | None = None
+    loop_lag_ms_p99: float = 0.0
+    restarts: int = 0
+    exit_code: int = 0
+    reason: str = ""
+    unrealized_pnl: Decimal = Decimal(0)
+    market_time_s: float = 0.0
+    wall_time_s: float = 0.0
+    counters: dict[str, int] = {}
+
+    def to_json(self) -> str:
+        """Return one line of JSON; money as text."""
+        return msgspec.json.encode(self).decode()
+
+
+_LABELS: Final = {
+    "events": "market events",
+    "predictions": "predictions",
+    "predictions_late": "of them too late",
+    "predictions_failed": "predictions failed",
+    "decisions": "decisions",
+    "orders": "orders",
+    "fills": "fills",
+    "position": "position (lots)",
+    "realized_pnl": "realized PnL",
+    "unrealized_pnl": "unrealized PnL",
+    "fees": "fees",
+    "feedback_recorded": "feedback recorded",
+    "feedback_acknowledged": "feedback acknowledged",
+    "trainings": "trainings",
+    "model_version": "model",
+    "loop_lag_ms_p99": "loop lag p99 (ms)",
+    "restarts": "restarts of the ML process",
+    "market_time_s": "market time (s)",
+    "wall_time_s": "wall time (s)",
+}
+
+
+def summary_table(summary: Summary) -> Table:
+    """Return the summary as a table for a terminal."""
+    table = Table(title="Summary", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    for name, label in _LABELS.items():
+        table.add_row(label, _cell(getattr(summary, name)))
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int | Decimal) else str(value)
