@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -843,3 +845,44 @@ def test_wrong_parameters_are_all_named_with_what_is_near() -> None:
     assert "parameters.half_life_s" in words
     assert "'fast'" in words
     assert "parameters.on_sell" in words
+
+
+# --- the guide -----------------------------------------------------------------------------------------------------------------
+
+GUIDE = Path(__file__).resolve().parents[1] / "docs" / "writing_a_strategy.md"
+
+
+def test_the_strategies_of_the_guide_run_as_printed(house: House, user_modules: Callable[[str, str], None]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    user_modules("guide", "\n\n".join(blocks))
+    strategy = house.run(load_strategy_class("guide:JoinTheBid"), parameters={"quantity": 2})
+
+    house.book()
+    house.fill_last()
+    house.book(10.0)
+
+    assert [(order.side, order.quantity, order.limit_ticks) for order in house.orders] == [(Side.BUY, 2, 999), (Side.SELL, 2, None)]
+    assert strategy.is_closing
+
+
+def test_the_ml_strategy_of_the_guide_follows_the_model(house: House, user_modules: Callable[[str, str], None]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    user_modules("guide_ml", "\n\n".join(blocks))
+    house.run(load_strategy_class("guide_ml:FollowTheModel"))
+
+    house.book()
+    house.client.answer("SELL", 0.9)
+    house.drain()
+    house.fill_last()
+    house.book(60.0)
+
+    assert house.reasons == ["ENTER_SHORT", "MINUTE_OVER"]
+
+
+def test_the_guide_names_every_hook_and_verb() -> None:
+    text = GUIDE.read_text()
+    public = [name for name in vars(Strategy) if not name.startswith("_") and not name.startswith("apply_")]
+
+    missing = [name for name in public if name not in text and name not in ("Parameters", "stats")]
+
+    assert missing == []
