@@ -16,7 +16,10 @@ from framework.clock import EventClock
 from framework.config import MainConfig, MLServiceConfig, ReplayConfig, StrategyFile, StrategyMLService, TrainingConfig
 from framework.inference.analyzer import AnalyzerSettings, NotDue, OrderFlowAnalyzer, Outcome, Requested, hold_time_for
 from framework.inference.decision import Cell, Cooldown
-from framework.messages import FailureReason, PredictionFailed, PredictionReceived
+from framework.kernel.actor import Actor
+from framework.kernel.bus import EventBus
+from framework.kernel.pacer import Pacer
+from framework.messages import FailureReason, Message, PredictionFailed, PredictionReceived
 from framework.model import FlowType
 from framework.window import Window
 from framework.wire import PredictReply
@@ -351,6 +354,49 @@ def test_in_lockstep_the_delivery_does_not_depend_on_when_the_answer_comes(laten
 
     assert answered_at_once == answered_late
     assert [when for when, what in answered_late if what == "PredictionReceived"] == [START + latency_ms * MS]
+
+
+@pytest.mark.parametrize("wall_delay_s", [0.0, 0.02])
+async def test_the_real_pacer_delivers_at_request_time_plus_latency_whatever_the_wall_clock_does(
+    wall_delay_s: float, client: MemoryClient, dom: Any, start_ns: int
+) -> None:
+    clock, bus = EventClock(start_ns), EventBus()
+    pacer = Pacer(clock, bus, speed=None)
+    seen: list[tuple[float, str]] = []
+
+    class Asker(Actor):
+        def handle(self, message: Message) -> None:
+            seen.append(((clock.now_ns() - start_ns) / MS, type(message).__name__))
+
+    bus.register(Asker("s"))
+    analyzer = OrderFlowAnalyzer(
+        strategy_id="s",
+        instrument_id="TIDE.SIM",
+        settings=AnalyzerSettings(cooldown_s=0.0, lockstep_latency_ms=5.0),
+        client=client,
+        bus=bus,
+        clock=clock,
+        log=logging.getLogger("quiet"),
+        deliver_at=hold_time_for(pacer, clock),
+    )
+
+    def tick() -> None:
+        seen.append(((clock.now_ns() - start_ns) / MS, "tick"))
+        if isinstance(analyzer.request(dom, clock.now_ns()), Requested):
+            asyncio.get_running_loop().call_later(wall_delay_s, client.answer)
+
+    for n in range(4):
+        clock.call_at(start_ns + 3 * n * MS, tick)
+    await pacer.run()
+
+    assert seen == [
+        (0.0, "tick"),
+        (3.0, "tick"),
+        (5.0, "PredictionReceived"),
+        (6.0, "tick"),
+        (9.0, "tick"),
+        (11.0, "PredictionReceived"),
+    ]
 
 
 START = 1_700_000_000_000_000_000
