@@ -1,0 +1,197 @@
+"""The training itself, on recordings in memory: fit, calibrate, evaluate, compare with the champion, save."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from framework.window import Float64Array
+from framework.wire import FeedbackItem
+from ml_actor import splits
+from ml_actor.artifacts import pack
+from ml_actor.evaluation import acting, is_better, log_losses, scores, without_nan
+from ml_actor.features.catalogue import INDEX
+from ml_actor.features.engine import AdvancedMLFeatureEngine, select
+from ml_actor.fitting import Examples, NotEqual, calibrate, choose_rule, choose_tree_weight, fit_linear, fit_regimes, fit_shock, fit_trees
+from ml_actor.models import ModelBundle, pool
+from ml_actor.outcomes import summary
+from ml_actor.preparation import Prepared, Recording, Slice, augmented, golden_windows, prepare, time_slices, training_runs
+from ml_actor.registry import Registry
+from ml_actor.training_job import TrainingJob, TrainingResult
+
+Report = Callable[[str, float], None]
+
+MAX_CONTROL_SKILL: Final = 0.01
+_BASELINES: Final = {"imbalance": ("imbalance_1",), "persistence": ("last_move", "return_5", "rows_since_move")}
+
+
+def train_on(
+    recordings: Sequence[Recording], job: TrainingJob, *, feedback: Sequence[FeedbackItem], refused_parts: Sequence[str], report: Report
+) -> TrainingResult:
+    """Train and save a version; the same recordings, feedback and seed give the same artifact bytes.
+
+    Returns a refusal when there are too few rows, a class is missing, a served form does not equal its fitted model, or
+    the negative control (shuffled labels) shows skill. Raises `OSError` when the disk does not take the version.
+    """
+    report("features", 0.05)
+    prepared = prepare(recordings, job, feedback)
+    if isinstance(prepared, str):
+        return TrainingResult(ok=False, reason=prepared)
+    try:
+        bundle, facts = _fit(prepared, job, report)
+    except NotEqual as exc:
+        return TrainingResult(ok=False, reason=str(exc))
+    skill = facts["negative_control"]["skill"]
+    if skill > MAX_CONTROL_SKILL:
+        return TrainingResult(ok=False, reason=f"negative control: shuffled labels gave a skill of {skill:.4f}; the data leaks its labels")
+    report("save", 0.95)
+    facts |= {"data": _data_facts(prepared, refused_parts), "feedback": summary(feedback)} | _origin(job)
+    return _save(bundle, prepared, job, without_nan(facts))
+
+
+def _fit(prepared: Sequence[Prepared], job: TrainingJob, report: Report) -> tuple[ModelBundle, dict[str, Any]]:
+    report("feature models", 0.15)
+    shock, shock_parity = fit_shock(np.concatenate([part.features[part.slices == splits.TRAIN] for part in prepared]), job.seed)
+    regimes = fit_regimes(training_runs(prepared), job.seed)
+    engine = AdvancedMLFeatureEngine(window_rows=job.window_rows, shock=shock, regimes=regimes)
+    slices = time_slices(prepared, engine)
+    shown = augmented(slices[splits.TRAIN])
+    bundle, tree_parity = _fit_models(engine, slices, shown, job, report)
+    report("evaluate", 0.80)
+    test = slices[splits.TEST]
+    facts = {
+        "metrics": _evaluate(bundle, test, shown),
+        "negative_control": _negative_control(slices[splits.TRAIN], test.examples, job.seed),
+        "parity": {"trees": tree_parity, "shock": shock_parity},
+        "calibration": bundle.calibration.kind.value,
+        "tree_weight": bundle.tree_weight,
+        "neutral_cut": bundle.rule.neutral_cut,
+        "rows_by_slice": {name: len(slices[number].examples) for number, name in enumerate(splits.SLICES)},
+    }
+    return bundle, facts
+
+
+def _fit_models(
+    engine: AdvancedMLFeatureEngine, slices: Sequence[Slice], shown: Examples, job: TrainingJob, report: Report
+) -> tuple[ModelBundle, float]:
+    validation, later = slices[splits.VALIDATION].examples, slices[splits.CALIBRATION].examples
+    report("linear", 0.30)
+    linear = fit_linear(shown)
+    report("trees", 0.45)
+    trees, parity = fit_trees(shown, validation, seed=job.seed)
+    report("calibrate", 0.75)
+    weight = choose_tree_weight(linear.scores(validation.features), trees.scores(validation.features), validation.classes)
+    raw = pool(linear.scores(later.features), trees.scores(later.features), weight)
+    calibration = calibrate(raw, later.classes, gap_rows=job.horizon_rows)
+    bundle = ModelBundle(
+        version="",
+        window_rows=job.window_rows,
+        horizon_rows=job.horizon_rows,
+        engine=engine,
+        linear=linear,
+        trees=trees,
+        tree_weight=weight,
+        calibration=calibration,
+        rule=choose_rule(calibration.apply(raw), slices[splits.CALIBRATION].moves),
+    )
+    return bundle, parity
+
+
+def _evaluate(bundle: ModelBundle, test: Slice, train_rows: Examples) -> dict[str, Any]:
+    features, classes = test.examples.features, test.examples.classes
+    probabilities = bundle.probabilities(features)
+    table = {
+        "model": scores(probabilities, classes),
+        "linear": scores(pool(bundle.linear.scores(features), bundle.trees.scores(features), 0.0), classes),
+        "trees": scores(pool(bundle.linear.scores(features), bundle.trees.scores(features), 1.0), classes),
+        "prior": scores(np.tile(_prior(train_rows), (len(classes), 1)), classes),
+    }
+    for name, columns in _BASELINES.items():
+        small = fit_linear(_columns(train_rows, columns), strength=1.0)
+        flat = small.scores(_columns(test.examples, columns).features)
+        table[name] = scores(pool(flat, flat, 0.0), classes)
+    return {
+        "n": len(classes),
+        "share_flat": float((classes == 1).mean()),
+        "scores": table,
+        "acting": acting(probabilities, test.moves, bundle.rule),
+        "skill": 1 - table["model"]["log_loss"] / table["prior"]["log_loss"],
+    }
+
+
+def _prior(examples: Examples) -> Float64Array:
+    counts = np.bincount(examples.classes, minlength=3).astype(np.float64)
+    return np.asarray(counts / counts.sum())
+
+
+def _columns(examples: Examples, names: Sequence[str]) -> Examples:
+    """Return the named features and their magnitudes, which is what a baseline needs to know flat from moving."""
+    chosen = examples.features[:, [INDEX[name] for name in names]]
+    return Examples(features=np.hstack([chosen, np.abs(chosen)]), classes=examples.classes, weights=examples.weights)
+
+
+def _negative_control(part: Slice, test: Examples, seed: int) -> dict[str, float]:
+    """Fit small trees on shuffled labels: their log-loss on the test slice must not beat the prior's by more than 1 %."""
+    shuffled = np.random.default_rng(seed).permutation(part.examples.classes)
+    thin = slice(None, None, max(1, len(shuffled) // 8_000))
+    examples = Examples(features=part.examples.features[thin], classes=shuffled[thin], weights=np.ones(len(shuffled[thin])))
+    trees, _ = fit_trees(examples, None, seed=seed, rounds=10)
+    margins = trees.scores(test.features)
+    control = float(log_losses(pool(margins, margins, 1.0), test.classes).mean())
+    prior = float(log_losses(np.tile(_prior(examples), (len(test), 1)), test.classes).mean())
+    return {"log_loss": control, "skill": 1 - control / prior}
+
+
+def _data_facts(prepared: Sequence[Prepared], refused_parts: Sequence[str]) -> dict[str, Any]:
+    times = np.concatenate([part.recording.rows.ts_event for part in prepared if len(part.recording.rows)])
+    return {
+        "rows": {part.recording.instrument_id: len(part.recording.rows) for part in prepared},
+        "start_ns": int(times.min()),
+        "end_ns": int(times.max()),
+        "refused_parts": list(refused_parts),
+    }
+
+
+def _origin(job: TrainingJob) -> dict[str, Any]:
+    names = ("numpy", "sklearn", "lightgbm", "treelite", "hmmlearn", "numba")
+    libraries = {name: str(getattr(sys.modules[name], "__version__", "")) for name in names if name in sys.modules}
+    return {"job_id": job.job_id, "reason": job.reason, "seed": job.seed, "requested_ns": job.requested_ns, "libraries": libraries}
+
+
+def _save(bundle: ModelBundle, prepared: Sequence[Prepared], job: TrainingJob, facts: dict[str, Any]) -> TrainingResult:
+    registry = Registry(job.models_dir)
+    promote, reason = _gate(bundle, registry, prepared, facts)
+    facts |= {"promote": promote, "promote_reason": reason}
+    files = pack(bundle, golden_windows(prepared, job.window_rows))
+    version = registry.save(files, window_rows=job.window_rows, horizon_rows=job.horizon_rows, facts=facts)
+    return TrainingResult(ok=True, version=version, metrics=facts["metrics"], promote=promote, promote_reason=reason)
+
+
+def _gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Prepared], facts: dict[str, Any]) -> tuple[bool, str]:
+    """Say whether the new model should serve: better than the prior, and than the champion on rows that neither has seen."""
+    if facts["metrics"]["skill"] <= 0:
+        return False, f"no skill on the test slice ({facts['metrics']['skill']:+.4f} against the class shares)"
+    champion = registry.load_champion()
+    if champion is None:
+        return True, "the first model, and better than the class shares"
+    if champion.horizon_rows != bundle.horizon_rows:
+        return True, f"the horizon changed from {champion.horizon_rows} to {bundle.horizon_rows} rows"
+    seen_ns = int(registry.manifest(champion.version).facts["data"]["end_ns"])
+    losses = [_losses_after(seen_ns, part, bundle, champion) for part in prepared]
+    ours, theirs = (np.concatenate([pair[side] for pair in losses]) for side in range(2))
+    return is_better(ours, theirs, bundle.horizon_rows)
+
+
+def _losses_after(seen_ns: int, part: Prepared, ours: ModelBundle, theirs: ModelBundle) -> tuple[Float64Array, Float64Array]:
+    rows = part.recording.rows
+    unseen = np.flatnonzero((part.slices == splits.TEST) & (rows.ts_event > seen_ns))
+    if not len(unseen):
+        return np.zeros(0), np.zeros(0)
+    start = max(0, int(unseen[0]) - max(ours.window_rows, theirs.window_rows) + 1)
+    tail, classes = select(rows, slice(start, len(rows))), part.labels.classes[unseen]
+    both = (model.predict_rows(tail, has_trades=part.recording.has_trades)[unseen - start] for model in (ours, theirs))
+    first, second = (log_losses(probabilities, classes) for probabilities in both)
+    return first, second
