@@ -111,7 +111,7 @@ class BookImbalanceStrategy(Strategy):
         """Smooth, then leave or enter."""
         self.rule.update(update.book)
         cancel_stale_entries(self, self.parameters)
-        if not self.is_book_sound:
+        if not self.is_book_sound or self.refused_age_s < self.parameters.entry_pause_s:
             return
         if self.position_lots != 0:
             self._leave(update.book)

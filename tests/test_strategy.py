@@ -409,6 +409,26 @@ def test_position_and_orders_of_the_run_before_are_there_at_the_start(house: Hou
     assert strategy.buy(1) == "s1-8"
 
 
+def test_a_close_of_the_run_before_is_not_sent_twice(house: House) -> None:
+    closing = OrderUpdated(
+        client_order_id="s1-7",
+        strategy_id="s1",
+        instrument_id="TIDE.SIM",
+        ts_event=START_NS,
+        side=Side.SELL,
+        quantity=2,
+        filled_quantity=0,
+        average_ticks=None,
+        limit_ticks=None,
+        status=OrderStatus.UNKNOWN,
+    )
+
+    strategy = house.run(Diary, recovered=Recovered(position_lots=2, open_orders=(closing,)))
+
+    assert strategy.is_closing
+    assert strategy.close() is None
+
+
 # --- verbs ---------------------------------------------------------------------------------------------------------------
 
 
@@ -745,6 +765,41 @@ def test_an_exit_comes_before_any_prediction_and_is_a_decision_of_its_own(house:
     assert (order.side, order.quantity, order.reduce_only) == (Side.BUY, 2, True)
     assert house.reasons == ["STOP_LOSS"]
     assert house.decisions.heard[0].client_order_ids == (order.client_order_id,)
+
+
+def test_a_close_may_go_while_an_order_is_open_and_cancels_it(house: House) -> None:
+    strategy = house.run(YourFuturesStrategy, recovered=Recovered(position_lots=1), parameters={"on_sell": "flat"})
+    strategy.buy(1, limit_ticks=990)
+    house.book()
+
+    house.client.answer("SELL", 0.9)
+    house.drain()
+
+    assert [type(message).__name__ for message in house.execution.heard] == ["SubmitOrder", "CancelOrder", "SubmitOrder"]
+    assert house.reasons == ["CLOSE_LONG"]
+
+
+def test_a_refused_order_pauses_what_would_repeat_at_every_book(house: House) -> None:
+    strategy = house.run(YourFuturesStrategy, with_ml=False)
+    assert strategy.refused_age_s == float("inf")
+    house.book()
+    house.order(house.orders[-1], OrderStatus.DENIED)
+
+    for _ in range(9):
+        house.book(0.1)
+    assert len(house.orders) == 1
+    house.book(0.1)
+    assert len(house.orders) == 2
+
+    house.order(house.orders[-1], OrderStatus.FILLED)
+    house.position(1)
+    strategy.leave = "STOP_LOSS"
+    house.book(0.1)
+    house.order(house.orders[-1], OrderStatus.REJECTED)
+    house.book(0.9)
+    assert len(house.orders) == 3
+    house.book(0.1)
+    assert len(house.orders) == 4
 
 
 def test_an_exit_waits_for_a_sound_book(house: House) -> None:

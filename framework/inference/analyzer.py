@@ -20,7 +20,9 @@ import msgspec
 from framework.clock import Clock
 from framework.config import MainConfig, StrategyFile
 from framework.inference.decision import Cell, Cooldown, DecisionInputs, DecisionSettings, cell_of
-from framework.messages import FailureReason, Message, Prediction, PredictionFailed, PredictionReceived
+from framework.kernel.bus import EventBus
+from framework.kernel.pacer import Pacer
+from framework.messages import FailureReason, Prediction, PredictionFailed, PredictionReceived
 from framework.model import NS_PER_MS, NS_PER_S, FlowType
 from framework.window import DomView, Window
 from framework.wire import PredictReply
@@ -36,20 +38,6 @@ class PredictionClient(Protocol):
 
     def request_prediction(self, window: Window, *, strategy_id: str, timeout_s: float, on_outcome: Callable[[Outcome, str], None]) -> str:
         """Send the window and return the prediction id. `on_outcome` is called exactly once, after this call."""
-
-
-class Tells(Protocol):
-    """What the analyzer needs of the bus."""
-
-    def tell(self, actor_name: str, message: Message) -> None:
-        """Put `message` into the mailbox of one actor."""
-
-
-class Holds(Protocol):
-    """What lockstep needs of the `Pacer`."""
-
-    def hold(self, when_ns: int, done: asyncio.Future[None]) -> None:
-        """Keep market time from passing `when_ns` until `done` is done."""
 
 
 class AnalyzerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +103,7 @@ class OrderFlowAnalyzer:
         instrument_id: str,
         settings: AnalyzerSettings,
         client: PredictionClient,
-        bus: Tells,
+        bus: EventBus,
         clock: Clock,
         log: logging.Logger,
         deliver_at: DeliverAt | None = None,
@@ -284,7 +272,7 @@ class OrderFlowAnalyzer:
         )
 
 
-def hold_time_for(pacer: Holds, clock: Clock) -> DeliverAt:
+def hold_time_for(pacer: Pacer, clock: Clock) -> DeliverAt:
     """Return the lockstep delivery of `pacer`: market time reaches the due time only once the answer is here."""
 
     def deliver_at(when_ns: int, deliver: Callable[[], None]) -> Callable[[], None]:

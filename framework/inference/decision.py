@@ -143,7 +143,7 @@ def cell_of(inputs: DecisionInputs) -> Cell:
     # No guard held, so the outcome is a prediction: fresh, confident, on a sound book.
     assert isinstance(inputs.outcome, Prediction)
     cell = CONFIDENT[Holding.of(inputs.position_lots), inputs.outcome.flow_type.direction, inputs.settings.on_sell]
-    return Cell.ORDER_WORKING if inputs.has_open_orders and ACTIONS[cell] in TRADES else cell
+    return Cell.ORDER_WORKING if inputs.has_open_orders and ACTIONS[cell] in ENTRIES else cell
 
 
 class Guard(NamedTuple):
@@ -271,7 +271,11 @@ ACTIONS: Final[dict[Cell, Action]] = {
 """The action of each cell."""
 
 TRADES: Final = frozenset({Action.BUY, Action.SELL, Action.CLOSE})
-"""Actions that send an order; while one of our own is open, `ORDER_WORKING` stands in their place."""
+"""Actions that send an order."""
+
+ENTRIES: Final = frozenset({Action.BUY, Action.SELL})
+"""Actions that open or turn a position; while an order of our own is open, `ORDER_WORKING` stands in their place. A CLOSE
+cancels what is open and may always go."""
 
 
 def as_markdown() -> str:

@@ -15,6 +15,7 @@ from framework.clock import Clock, Timer
 from framework.inference.outbox import Outbox, OutboxSettings, to_item
 from framework.inference.outcomes import FifoLots, Markout, Markouts, OpenDecision, Share
 from framework.kernel.actor import Actor
+from framework.kernel.bus import EventBus
 from framework.messages import (
     MARKOUT_HORIZONS_S,
     Bar,
@@ -66,16 +67,6 @@ class FeedbackJournal(Protocol):
         """Forget feedback."""
 
 
-class Bus(Protocol):
-    """What the actor needs of the `EventBus`."""
-
-    def subscribe(self, actor_name: str, message_type: type[Message], instrument_id: str | None = None) -> None:
-        """Deliver messages of this type to the actor."""
-
-    def tell(self, actor_name: str, message: Message) -> None:
-        """Deliver `message` to one actor."""
-
-
 class FeedbackAcknowledged(Message, frozen=True, kw_only=True, gc=False):
     """The ML process has stored these ids (told by the client's socket to the actor)."""
 
@@ -106,7 +97,9 @@ class FeedbackActor(Actor):
     unsent ones per strategy (the oldest is dropped, counted). All times are market time.
     """
 
-    def __init__(self, bus: Bus, clock: Clock, journal: FeedbackJournal, *, outcome_after_s: float = 60.0, max_open: int = 10_000) -> None:
+    def __init__(
+        self, bus: EventBus, clock: Clock, journal: FeedbackJournal, *, outcome_after_s: float = 60.0, max_open: int = 10_000
+    ) -> None:
         super().__init__(FEEDBACK)
         self._bus = bus
         self._clock = clock

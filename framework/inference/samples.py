@@ -16,6 +16,7 @@ from framework.clock import Clock, Timer
 from framework.config import TrainingConfig
 from framework.errors import StorageError
 from framework.kernel.actor import Actor
+from framework.kernel.bus import EventBus
 from framework.messages import DomUpdated, Message
 from framework.model import NS_PER_S, Instrument
 from framework.window import DomView, Rows
@@ -35,13 +36,6 @@ class SampleWriter(Protocol):
 
     def seal(self) -> int:
         """Make what was appended visible to readers."""
-
-
-class Subscribes(Protocol):
-    """What the recorder needs of the `EventBus`."""
-
-    def subscribe(self, actor_name: str, message_type: type[Message], instrument_id: str | None = None) -> None:
-        """Deliver messages of this type and instrument to the actor."""
 
 
 class TrainingTrigger(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +66,7 @@ class SampleRecorder(Actor):
 
     def __init__(
         self,
-        bus: Subscribes,
+        bus: EventBus,
         clock: Clock,
         writer: SampleWriter,
         *,

@@ -8,12 +8,13 @@ suspends: answers come back through the hooks. The same class runs in backtest, 
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, Protocol, TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 import msgspec
 
@@ -21,6 +22,7 @@ from framework.clock import Clock
 from framework.config import Settings, StrategyFile
 from framework.inference.analyzer import NotDue, OrderFlowAnalyzer, Requested
 from framework.inference.decision import Cell
+from framework.kernel.bus import EventBus
 from framework.messages import (
     Action,
     Bar,
@@ -31,7 +33,6 @@ from framework.messages import (
     DecisionMade,
     DomUpdated,
     Filled,
-    Message,
     OrderUpdated,
     PositionChanged,
     Prediction,
@@ -45,19 +46,7 @@ from framework.window import DomView
 
 EXECUTION: Final = "execution"
 MAX_REASONS: Final = 100
-
-
-class Bus(Protocol):
-    """What a strategy needs of the `EventBus`."""
-
-    def subscribe(self, actor_name: str, message_type: type[Message], instrument_id: str | None = None) -> None:
-        """Deliver messages of this type (and instrument) to the actor."""
-
-    def publish(self, message: Message) -> None:
-        """Deliver `message` to its subscribers."""
-
-    def tell(self, actor_name: str, message: Message) -> None:
-        """Deliver `message` to one actor."""
+REFUSED: Final = frozenset({OrderStatus.DENIED, OrderStatus.REJECTED})
 
 
 class IdSequence:
@@ -88,7 +77,7 @@ class StrategyContext:
 
     file: StrategyFile
     instrument: Instrument
-    bus: Bus
+    bus: EventBus
     clock: Clock
     dom: DomView
     order_ids: IdSequence
@@ -129,7 +118,8 @@ class Strategy:
         self.context = context
         self._open_orders = {order.client_order_id: order for order in context.recovered.open_orders}
         self._sent_ns = {order.client_order_id: order.ts_event for order in context.recovered.open_orders}
-        self._close_order_id: str | None = None
+        self._close_order_id = self._recovered_close()
+        self._refused_ns: int | None = None
         self._decisions: Counter[str] = Counter()
 
     # --- hooks ---------------------------------------------------------------------------------------------------------
@@ -193,6 +183,11 @@ class Strategy:
     def order_age_s(self, client_order_id: str) -> float:
         """Return how long ago an open order was sent, s of market time. Raises `KeyError` for one that is not open."""
         return (self.now_ns - self._sent_ns[client_order_id]) / NS_PER_S
+
+    @property
+    def refused_age_s(self) -> float:
+        """Return how long ago an order was last denied or rejected, s of market time (infinite if none was)."""
+        return math.inf if self._refused_ns is None else (self.now_ns - self._refused_ns) / NS_PER_S
 
     @property
     def is_closing(self) -> bool:
@@ -326,6 +321,8 @@ class Strategy:
 
     def apply_order(self, order: OrderUpdated) -> None:
         """Take a new state of one of this strategy's orders."""
+        if order.status in REFUSED:
+            self._refused_ns = order.ts_event
         if order.status in CLOSED:
             self._open_orders.pop(order.client_order_id, None)
             self._sent_ns.pop(order.client_order_id, None)
@@ -339,6 +336,15 @@ class Strategy:
             self.position_since_ns = position.ts_event
         self.position_lots = position.quantity
         self.average_ticks = position.average_ticks
+
+    def _recovered_close(self) -> str | None:
+        """Return the order of the run before that leaves the position at market, so that it is not sent twice."""
+        leaving = (
+            order.client_order_id
+            for order in self._open_orders.values()
+            if order.limit_ticks is None and order.side.sign * self.position_lots < 0
+        )
+        return next(leaving, None)
 
     def _limit_ticks(self, options: OrderOptions) -> int | None:
         limit_ticks, limit_price = options.get("limit_ticks"), options.get("limit_price")

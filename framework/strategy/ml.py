@@ -7,6 +7,7 @@ from typing import Final, Literal
 from framework.config import Count
 from framework.inference.analyzer import NotDue
 from framework.inference.decision import (
+    ENTRIES,
     TRADES,
     Cell,
     Cooldown,
@@ -20,6 +21,9 @@ from framework.inference.decision import (
 from framework.messages import Action, BookSnapshot, DomUpdated, FailureReason, Prediction, PredictionFailed
 from framework.model import Side
 from framework.strategy.base import Strategy, StrategyContext
+
+REFUSAL_PAUSE_S: Final = 1.0
+"""What runs at every book (exits, the default behaviour) waits this long after a denied or rejected order."""
 
 _EXECUTING: Final = {
     Action.BUY: "Executing buy strategy based on ML signal...",
@@ -100,7 +104,7 @@ class MLStrategy(Strategy):
         self._follow(failure.reason, prediction_id=failure.prediction_id)
 
     def _leave(self, book: BookSnapshot) -> bool:
-        if self.position_lots == 0 or self.is_closing or not self.is_book_sound:
+        if self.position_lots == 0 or self.is_closing or not self.is_book_sound or self.refused_age_s < REFUSAL_PAUSE_S:
             return False
         reason = self.exit_reason(book)
         if reason is None:
@@ -145,9 +149,11 @@ class MLStrategy(Strategy):
 
     def _default(self) -> Action:
         """Return the default action, kept to what the table keeps to: no pyramids, no shorts unless `on_sell` says so."""
-        if self.open_orders or self.book is None:
+        if self.book is None or self.refused_age_s < REFUSAL_PAUSE_S:
             return Action.ABSTAIN
         action = self.default_action(self.book)
+        if self.open_orders and action in ENTRIES:
+            return Action.ABSTAIN
         if action is Action.BUY:
             return Action.ABSTAIN if self.position_lots > 0 else action
         if action is Action.SELL:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from framework.config import StrategyFile
 from framework.messages import FailureReason, Prediction, PredictionFailed, PredictionReceived
 from framework.model import FlowType
 from framework.strategy import load_strategy_class, read_parameters
+from framework.strict_yaml import load_strategy_file, load_strategy_text
 from strategies.ml_futures import MLFuturesStrategy
 
 CONFIGS = Path(__file__).resolve().parents[2] / "config" / "strategies"
@@ -128,13 +128,12 @@ def test_on_sell_ignore_never_goes_short(stage: Any) -> None:
 
 @pytest.mark.parametrize("name", ["ml_futures.yaml", "book_imbalance.yaml"])
 def test_a_shipped_config_is_valid_and_says_every_key_of_its_parameters(name: str) -> None:
-    raw = yaml.safe_load((CONFIGS / name).read_text())
-    file = StrategyFile.model_validate(raw)
+    file = load_strategy_file(CONFIGS / name)
     strategy_class = load_strategy_class(file.strategy)
 
     read_parameters(strategy_class, file)
 
-    assert set(raw["parameters"]) == set(strategy_class.Parameters.model_fields)
+    assert set(file.parameters) == set(strategy_class.Parameters.model_fields)
 
 
 @pytest.mark.parametrize("name", ["ml_futures.yaml", "book_imbalance.yaml"])
@@ -159,7 +158,9 @@ def test_the_commented_ml_service_block_is_valid_once_uncommented() -> None:
     start = text.index("# ml_service:")
     block = "\n".join(line.removeprefix("# ") for line in text[start : text.index("\n\n", start)].splitlines())
 
-    file = StrategyFile.model_validate(yaml.safe_load(text) | yaml.safe_load(block))
+    uncommented = text[:start] + block + text[text.index("\n\n", start) :]
+
+    file = load_strategy_text(uncommented, "ml_futures.yaml")
 
     assert file.ml_service is not None
     assert file.ml_service.use_binary is True
