@@ -1,0 +1,273 @@
+"""Execution: the one way out. Gate, journal, venue, and back: reports, fills, positions."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from framework.clock import Clock
+from framework.errors import StorageError
+from framework.kernel.actor import Actor
+from framework.kernel.bus import EventBus
+from framework.messages import (
+    BookInvalid,
+    BookRecovered,
+    BookSnapshot,
+    CancelOrder,
+    ExecutionReport,
+    Filled,
+    Message,
+    OrderUpdated,
+    PositionChanged,
+    ReportKind,
+    StrategyQuarantined,
+    SubmitOrder,
+    TradingStateChanged,
+)
+from framework.model import Instrument, Liquidity, OrderStatus, Side, TradingState
+from framework.trading.journal import Journal
+from framework.trading.orders import Effect, Order
+from framework.trading.portfolio import Portfolio
+from framework.trading.risk import Denied, RiskGate
+from framework.venues.port import Venue
+
+EXECUTION: Final = "execution"
+CLOSED_ORDERS_KEPT: Final = 10_000
+log = logging.getLogger("Execution")
+
+
+class ExecutionActor(Actor):
+    """Own orders, positions and the trading state (the gate looks at them through `RiskView`, which this is).
+
+    An intent is durable before the venue is called; what the venue says is durable before anybody hears of it. State is
+    the fold of the journal: `recover` rebuilds it through the same code, then asks the venue about orders that were open.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        clock: Clock,
+        *,
+        venue: Venue,
+        gate: RiskGate,
+        portfolio: Portfolio,
+        journal: Journal,
+        instruments: dict[str, Instrument],
+    ) -> None:
+        super().__init__(EXECUTION)
+        self._bus = bus
+        self._clock = clock
+        self._venue = venue
+        self._gate = gate
+        self.portfolio = portfolio
+        self._journal = journal
+        self._instruments = instruments
+        self.state = TradingState.ACTIVE
+        self.state_reason = ""
+        self._open: dict[str, Order] = {}
+        self._closed: OrderedDict[str, Order] = OrderedDict()
+        self._books: dict[str, BookSnapshot | None] = {}
+        self.counts: Counter[str] = Counter()
+        self._handlers: dict[type[Message], Callable[[Any], None]] = {
+            SubmitOrder: self._on_submit,
+            CancelOrder: self._on_cancel,
+            ExecutionReport: self._on_report,
+            BookSnapshot: self._on_book,
+            BookInvalid: lambda event: self._books.__setitem__(event.instrument_id, None),
+            BookRecovered: lambda _: None,
+            StrategyQuarantined: self._on_quarantined,
+        }
+
+    def on_start(self) -> None:
+        """Subscribe to books and quarantines."""
+        for message_type in (BookSnapshot, BookInvalid, BookRecovered, StrategyQuarantined):
+            self._bus.subscribe(self.name, message_type)
+
+    def handle(self, message: Message) -> None:
+        """Handle a command, a report or a book."""
+        self._handlers[type(message)](message)
+
+    # --- what the gate and others see --------------------------------------------------------------------------------------
+
+    def is_journal_healthy(self) -> bool:
+        """Return whether intents can be made durable."""
+        return self._journal.is_healthy
+
+    def knows(self, instrument_id: str) -> bool:
+        """Return whether the instrument exists and trades here."""
+        return instrument_id in self._instruments
+
+    def is_known_order(self, client_order_id: str) -> bool:
+        """Return whether this id is in use, or was lately."""
+        return client_order_id in self._open or client_order_id in self._closed
+
+    def book(self, instrument_id: str) -> BookSnapshot | None:
+        """Return the last book, or None while it is unsound."""
+        return self._books.get(instrument_id)
+
+    def position(self, strategy_id: str, instrument_id: str) -> int:
+        """Return the signed position of a strategy."""
+        return self.portfolio.position(strategy_id, instrument_id).quantity
+
+    def open_quantity(self, strategy_id: str, instrument_id: str, side: Side) -> int:
+        """Return what open orders of one side may still fill, UNKNOWN ones included."""
+        return sum(order.open_quantity for order in self._of(strategy_id, instrument_id) if order.intent.side is side)
+
+    def open_order_count(self, strategy_id: str, instrument_id: str) -> int:
+        """Return how many orders are open."""
+        return sum(1 for _ in self._of(strategy_id, instrument_id))
+
+    def open_orders(self, strategy_id: str | None = None) -> tuple[OrderUpdated, ...]:
+        """Return open orders, of one strategy or of all, oldest first."""
+        return tuple(order.update() for order in self._open.values() if strategy_id in (None, order.intent.strategy_id))
+
+    # --- operator ------------------------------------------------------------------------------------------------------------
+
+    def set_state(self, state: TradingState, reason: str) -> None:
+        """Open or close the gate. HALTED also cancels every open order. Latched: it survives a restart until set anew.
+
+        In memory first, so that nothing can pass while the disk is asked.
+        """
+        self.state, self.state_reason = state, reason
+        change = TradingStateChanged(ts_event=self._clock.now_ns(), state=state, reason=reason)
+        self._record(change)
+        if state is TradingState.HALTED:
+            self.cancel_all()
+        self._bus.publish(change)
+        log.warning("trading is %s: %s", state, reason)
+
+    def cancel_all(self, strategy_id: str | None = None) -> int:
+        """Ask the venue to cancel all open orders (of one strategy); return how many were asked for."""
+        wanted = [order for order in self._open.values() if strategy_id in (None, order.intent.strategy_id)]
+        for order in wanted:
+            self._cancel(order)
+        return len(wanted)
+
+    def recover(self) -> int:
+        """Fold the journal into orders, positions and trading state; return how many orders were open. Call `reconcile` next."""
+        for record in self._journal.records("SubmitOrder", "ExecutionReport", "TradingStateChanged"):
+            match record.message:
+                case SubmitOrder():
+                    self._open[record.message.client_order_id] = Order(record.message)
+                case ExecutionReport():
+                    self._apply(record.message)
+                case TradingStateChanged():
+                    self.state, self.state_reason = record.message.state, record.message.reason
+        self.counts.clear()
+        return len(self._open)
+
+    def reconcile(self) -> None:
+        """Ask the venue what became of orders that were open when the last run ended: UNKNOWN until it says."""
+        for order in self._open.values():
+            order.status = OrderStatus.UNKNOWN
+        if self._open:
+            self._venue.reconcile(tuple(self._open))
+
+    # --- commands ------------------------------------------------------------------------------------------------------------
+
+    def _on_submit(self, order: SubmitOrder) -> None:
+        verdict = self._gate.check(order, self, self._clock.now_ns())
+        if isinstance(verdict, Denied):
+            self._deny(order, verdict)
+            return
+        try:
+            self._journal.append("SubmitOrder", verdict.order, durable=True, key=order.client_order_id)
+        except StorageError as exc:
+            log.error("%s", exc)
+            self._deny(order, Denied("JOURNAL", "intents cannot be made durable"))
+            return
+        self.counts["orders"] += 1
+        accepted = self._open[order.client_order_id] = Order(verdict.order)
+        self._bus.publish(accepted.update())
+        self._venue.submit(verdict.order)
+
+    def _deny(self, order: SubmitOrder, verdict: Denied) -> None:
+        self.counts["denied"] += 1
+        self.counts[f"denied_{verdict.code.lower()}"] += 1
+        denied = Order(order, status=OrderStatus.DENIED, reason=str(verdict), ts_event=self._clock.now_ns()).update()
+        self._record(denied, durable=False)
+        self._bus.publish(denied)
+
+    def _on_cancel(self, command: CancelOrder) -> None:
+        order = self._open.get(command.client_order_id)
+        if order is not None and order.intent.strategy_id == command.strategy_id:
+            self._record(command, durable=False, key=command.client_order_id)
+            self._cancel(order)
+
+    def _on_quarantined(self, event: StrategyQuarantined) -> None:
+        self.cancel_all(event.strategy_id)
+
+    def _cancel(self, order: Order) -> None:
+        order.request_cancel()
+        self.counts["cancels"] += 1
+        self._bus.publish(order.update())
+        self._venue.cancel(order.intent.client_order_id)
+
+    # --- reports -------------------------------------------------------------------------------------------------------------
+
+    def _on_report(self, report: ExecutionReport) -> None:
+        self._record(report, key=report.client_order_id)
+        for event in self._apply(report):
+            self._bus.publish(event)
+
+    def _apply(self, report: ExecutionReport) -> tuple[Message, ...]:
+        """Move order and portfolio by one report and return what to tell; the same for a live report and for the journal's."""
+        order = self._open.get(report.client_order_id) or self._closed.get(report.client_order_id)
+        if order is None:
+            self.counts["reports_of_unknown_orders"] += 1
+            return ()
+        effect = order.apply(report)
+        if effect in (Effect.DUPLICATE, Effect.ANOMALY):
+            self.counts[f"reports_{effect.lower()}"] += 1
+            return ()
+        told: tuple[Message, ...] = (order.update(),)
+        if report.kind is ReportKind.FILLED:
+            told += self._book_fill(order, report)
+        if not order.is_open:
+            self._retire(order)
+        return told
+
+    def _book_fill(self, order: Order, report: ExecutionReport) -> tuple[Filled, PositionChanged]:
+        self.counts["fills"] += 1
+        intent = order.intent
+        fill = Filled(
+            client_order_id=intent.client_order_id,
+            trade_id=report.trade_id,
+            strategy_id=intent.strategy_id,
+            instrument_id=intent.instrument_id,
+            ts_event=report.ts_event,
+            side=intent.side,
+            quantity=report.last_quantity,
+            price_ticks=report.last_ticks,
+            fee=report.fee,
+            liquidity=report.liquidity or Liquidity.TAKER,
+            decision_id=intent.decision_id,
+        )
+        return fill, self.portfolio.apply(fill)
+
+    def _retire(self, order: Order) -> None:
+        client_order_id = order.intent.client_order_id
+        if self._open.pop(client_order_id, None) is not None:
+            self._closed[client_order_id] = order
+            if len(self._closed) > CLOSED_ORDERS_KEPT:
+                self._closed.popitem(last=False)
+
+    # --- the rest --------------------------------------------------------------------------------------------------------------
+
+    def _on_book(self, book: BookSnapshot) -> None:
+        self._books[book.instrument_id] = book
+
+    def _of(self, strategy_id: str, instrument_id: str) -> Iterator[Order]:
+        for order in self._open.values():
+            if order.intent.strategy_id == strategy_id and order.intent.instrument_id == instrument_id:
+                yield order
+
+    def _record(self, message: Message, *, durable: bool = True, key: str = "") -> None:
+        # A disk that fails must not keep a fill or a kill from taking effect: the gate sees `is_healthy` and lets nothing new out.
+        try:
+            self._journal.append(type(message).__name__, message, durable=durable, key=key)
+        except StorageError as exc:
+            self.counts["journal_failures"] += 1
+            log.error("%s", exc)
