@@ -12,7 +12,8 @@ The rule (one table; `d` is the calibrated probability that the mid is higher, g
 
 In a large-tick book most horizons end unchanged, so the largest of three probabilities would nearly always be `flat`, and
 its direction, which is what an order needs, would be lost. `neutral_cut` is chosen on the calibration slice (the cut with
-the best Matthews correlation of sell / neutral / buy with what happened); `strong_cut` is 0.75. The confidence is thus
+the best Matthews correlation of sell / neutral / buy with what happened, a fifth of the rows at least on either side);
+`strong_cut` is 0.75. The confidence is thus
 the calibrated probability of what the flow type says, comparable with the strategy's threshold; the three unconditional
 probabilities travel beside it.
 """

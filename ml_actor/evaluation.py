@@ -14,7 +14,7 @@ from ml_actor.labels import FLAT, UP
 
 ECE_BINS: Final = 15
 ACTING_CONFIDENCE: Final = 0.6
-MIN_GATE_BLOCKS: Final = 20
+MIN_GATE_BLOCKS: Final = 12
 GATE_Z: Final = 1.2816
 """One-sided 90 % of the normal distribution."""
 

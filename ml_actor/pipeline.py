@@ -103,11 +103,12 @@ def _fit_models(
 def _evaluate(bundle: ModelBundle, test: Slice, train_rows: Examples) -> dict[str, Any]:
     features, classes = test.examples.features, test.examples.classes
     probabilities = bundle.probabilities(features)
+    prior = np.tile(_prior(train_rows), (len(classes), 1))
     table = {
         "model": scores(probabilities, classes),
         "linear": scores(pool(bundle.linear.scores(features), bundle.trees.scores(features), 0.0), classes),
         "trees": scores(pool(bundle.linear.scores(features), bundle.trees.scores(features), 1.0), classes),
-        "prior": scores(np.tile(_prior(train_rows), (len(classes), 1)), classes),
+        "prior": scores(prior, classes),
     }
     for name, columns in _BASELINES.items():
         small = fit_linear(_columns(train_rows, columns), strength=1.0)
@@ -118,6 +119,7 @@ def _evaluate(bundle: ModelBundle, test: Slice, train_rows: Examples) -> dict[st
         "share_flat": float((classes == 1).mean()),
         "scores": table,
         "acting": acting(probabilities, test.moves, bundle.rule),
+        "beats_prior": list(is_better(log_losses(probabilities, classes), log_losses(prior, classes), bundle.horizon_rows)),
         "skill": 1 - table["model"]["log_loss"] / table["prior"]["log_loss"],
     }
 
@@ -172,11 +174,12 @@ def _save(bundle: ModelBundle, prepared: Sequence[Prepared], job: TrainingJob, f
 
 def _gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Prepared], facts: dict[str, Any]) -> tuple[bool, str]:
     """Say whether the new model should serve: better than the prior, and than the champion on rows that neither has seen."""
-    if facts["metrics"]["skill"] <= 0:
-        return False, f"no skill on the test slice ({facts['metrics']['skill']:+.4f} against the class shares)"
+    beats_prior, evidence = facts["metrics"]["beats_prior"]
+    if not beats_prior:
+        return False, f"no skill on the test slice against the class shares: {evidence}"
     champion = registry.load_champion()
     if champion is None:
-        return True, "the first model, and better than the class shares"
+        return True, f"no champion yet, and skill against the class shares: {evidence}"
     if champion.horizon_rows != bundle.horizon_rows:
         return True, f"the horizon changed from {champion.horizon_rows} to {bundle.horizon_rows} rows"
     seen_ns = int(registry.manifest(champion.version).facts["data"]["end_ns"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from framework.window import FLOW_COLUMNS, Rows
+from framework.window import FLOW_COLUMNS, Rows, Window
+from ml_actor.pipeline import train_on
+from ml_actor.preparation import Recording, window_at
+from ml_actor.registry import Registry
+from ml_actor.training_job import TrainingJob, TrainingResult
 
 LEVELS = 10
 
@@ -100,6 +106,16 @@ def rebar_rows(path: Path) -> Rows:
 
 
 @pytest.fixture(scope="session")
+def job_for() -> Callable[..., TrainingJob]:
+    return small_job
+
+
+@pytest.fixture(scope="session")
+def train_rows() -> Callable[..., TrainingResult]:
+    return train_in_memory
+
+
+@pytest.fixture(scope="session")
 def make_market() -> Callable[..., Rows]:
     return market_rows
 
@@ -107,3 +123,41 @@ def make_market() -> Callable[..., Rows]:
 @pytest.fixture(scope="session")
 def rebar_day(recordings: Path) -> Callable[[str], Rows]:
     return lambda day: rebar_rows(recordings / "shfe_rb_l2" / f"rb_{day}.parquet")
+
+
+def small_job(models_dir: Path, **changes: Any) -> TrainingJob:
+    fields = {"job_id": "job-1", "dataset_dir": "", "models_dir": str(models_dir), "reason": "test", "horizon_rows": 10, "min_rows": 500}
+    return TrainingJob(**(fields | changes))
+
+
+def train_in_memory(rows: Rows, job: TrainingJob, **more: Any) -> TrainingResult:
+    recording = Recording(instrument_id="ES.SIM", tick_size=0.25, has_trades=True, rows=rows)
+    return train_on([recording], job, **({"feedback": (), "refused_parts": (), "report": lambda stage, fraction: None} | more))
+
+
+@dataclass(frozen=True)
+class Trained:
+    registry: Registry
+    result: TrainingResult
+    recording: Recording
+    job: TrainingJob
+
+    def window(self, row: int) -> Window:
+        return window_at(self.recording, row, self.job.window_rows)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A version trained on 8,000 rows of the synthetic market; nobody changes its directory."""
+    rows = market_rows(8_000, seed=11)
+    job = small_job(tmp_path_factory.mktemp("trained") / "models")
+    result = train_in_memory(rows, job)
+    recording = Recording(instrument_id="ES.SIM", tick_size=0.25, has_trades=True, rows=rows)
+    return Trained(registry=Registry(job.models_dir), result=result, recording=recording, job=job)
+
+
+@pytest.fixture
+def models_copy(trained: Trained, tmp_path: Path) -> Registry:
+    """A registry of one's own with that version in it, not promoted yet."""
+    shutil.copytree(trained.registry.directory, tmp_path / "models")
+    return Registry(tmp_path / "models")

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from framework.errors import IntegrityError
+from framework.window import Rows
+from framework.wire import FeedbackItem
+from ml_actor import pipeline
+from ml_actor.artifacts import FILES
+from ml_actor.features.engine import select
+from ml_actor.outcomes import DECISION_WEIGHT, decision_weights, read_feedback, summary
+from ml_actor.registry import Registry
+from ml_actor.training_job import TrainingJob, TrainingResult
+
+MarketMaker = Callable[..., Rows]
+JobMaker = Callable[..., TrainingJob]
+Trainer = Callable[..., TrainingResult]
+
+
+def item(**changes: Any) -> FeedbackItem:
+    fields: dict[str, Any] = {
+        "timestamp": "2024-01-15T10:30:15Z",
+        "prediction_flow_type": "BUY",
+        "prediction_confidence": 0.7,
+        "trade_executed": True,
+        "trade_outcome": "PROFIT",
+        "market_data_snapshot": {},
+        "dom_data_snapshot": {},
+        "instrument_id": "ES.SIM",
+        "as_of_sequence": 5,
+        "markouts_ticks": {"1": 0.5},
+    }
+    return FeedbackItem(**(fields | changes))
+
+
+# --- a version ---------------------------------------------------------------------------------------------------
+
+
+def test_training_finds_the_signal_that_is_there_and_beats_every_baseline_without_it(trained: Any) -> None:
+    scores = trained.result.metrics["scores"]
+
+    assert trained.result.ok
+    assert trained.result.promote
+    assert scores["model"]["log_loss"] < min(scores["prior"]["log_loss"], scores["persistence"]["log_loss"])
+    assert scores["model"]["auc_up_down"] > 0.68
+    assert trained.result.metrics["acting"]["hit_rate"] > 0.6
+
+
+def test_the_manifest_tells_where_a_version_comes_from(trained: Any) -> None:
+    facts = trained.registry.manifest(trained.result.version).facts
+
+    assert facts["reason"] == "test"
+    assert facts["data"]["rows"] == {"ES.SIM": 8_000}
+    assert facts["data"]["end_ns"] == int(trained.recording.rows.ts_event[-1])
+    assert set(facts["libraries"]) == {"numpy", "sklearn", "lightgbm", "treelite", "hmmlearn", "numba"}
+    assert facts["metrics"] == trained.result.metrics
+    assert facts["negative_control"]["skill"] <= pipeline.MAX_CONTROL_SKILL
+    assert all(difference <= 1e-7 for difference in facts["parity"].values())
+
+
+def test_the_same_rows_and_seed_give_the_same_bytes(trained: Any, train_rows: Trainer, job_for: JobMaker, tmp_path: Path) -> None:
+    again = train_rows(trained.recording.rows, job_for(tmp_path / "models"))
+
+    assert again.version == trained.result.version
+    assert again.metrics == trained.result.metrics
+    for name in FILES:
+        one, other = trained.registry.directory / trained.result.version / name, tmp_path / "models" / again.version / name
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_confidence_on_the_last_slice_is_honest(trained: Any) -> None:
+    model = trained.result.metrics["scores"]["model"]
+
+    # About 1,100 rows with labels that overlap tenfold: the error of a perfect model is some 5 %.
+    assert model["ece_direction"] < 0.12
+    assert model["ece_flat"] < 0.12
+
+
+def test_progress_only_grows(make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path) -> None:
+    said: list[tuple[str, float]] = []
+    train_rows(make_market(3_000), job_for(tmp_path), report=lambda stage, fraction: said.append((stage, fraction)))
+
+    fractions = [fraction for _, fraction in said]
+    assert [stage for stage, _ in said] == ["features", "feature models", "linear", "trees", "calibrate", "evaluate", "save"]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] <= fractions[-1] < 1
+
+
+def test_two_instruments_train_one_model(make_market: MarketMaker, job_for: JobMaker, tmp_path: Path) -> None:
+    recordings = [
+        pipeline.Recording(instrument_id=name, tick_size=0.25, has_trades=name == "ES.SIM", rows=make_market(4_000, seed=seed))
+        for seed, name in enumerate(("ES.SIM", "NQ.SIM"))
+    ]
+    result = pipeline.train_on(recordings, job_for(tmp_path), feedback=(), refused_parts=(), report=lambda *_: None)
+
+    assert result.ok, result.reason
+    assert Registry(tmp_path).manifest(result.version).facts["data"]["rows"] == {"ES.SIM": 4_000, "NQ.SIM": 4_000}
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------
+
+
+def test_too_few_rows_are_refused_with_both_numbers(
+    make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path
+) -> None:
+    result = train_rows(make_market(700), job_for(tmp_path / "models", min_rows=3_000))
+
+    assert not result.ok
+    assert "at least 3000 needed (training.min_rows)" in result.reason
+    assert not (tmp_path / "models").exists()
+
+
+def test_no_rows_at_all_are_refused(make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path) -> None:
+    result = train_rows(select(make_market(10), slice(0, 0)), job_for(tmp_path))
+
+    assert result.reason.startswith("0 usable rows of 0")
+
+
+def test_a_market_that_never_falls_is_refused_by_name(
+    make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path
+) -> None:
+    rows = make_market(3_000)
+    rise = np.repeat(np.arange(300), 10)[:, None].astype(np.int32)
+    rising = dataclasses.replace(
+        rows, bid_ticks=1_000 + rise - np.arange(10, dtype=np.int32), ask_ticks=1_001 + rise + np.arange(10, dtype=np.int32)
+    )
+    result = train_rows(rising, job_for(tmp_path))
+
+    assert "no row labelled down or flat" in result.reason
+
+
+def test_slices_that_the_embargo_eats_are_refused(make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path) -> None:
+    result = train_rows(make_market(900), job_for(tmp_path, min_rows=500))
+
+    assert result.reason.startswith("the validation slice has")
+
+
+def test_a_negative_control_with_skill_is_refused(
+    make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_negative_control", lambda *_: {"skill": 0.2, "log_loss": 0.5})
+    result = train_rows(make_market(3_000), job_for(tmp_path / "models"))
+
+    assert "shuffled labels gave a skill of 0.2000" in result.reason
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_served_form_that_differs_from_its_fit_is_refused(
+    make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differs(*_: Any, **__: Any) -> Any:
+        raise pipeline.NotEqual("trees.tl: the served form differs from the fitted model by 0.1")
+
+    monkeypatch.setattr(pipeline, "fit_trees", differs)
+
+    assert "served form differs" in train_rows(make_market(3_000), job_for(tmp_path)).reason
+
+
+# --- the gate ----------------------------------------------------------------------------------------------------
+
+
+def test_a_market_without_signal_gives_a_version_that_the_gate_does_not_promote(
+    make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path
+) -> None:
+    result = train_rows(make_market(6_000, signal=0.0, seed=21), job_for(tmp_path))
+
+    assert result.ok
+    assert not result.promote
+    assert result.promote_reason.startswith("no skill on the test slice")
+
+
+def test_a_champion_is_only_compared_on_rows_it_has_not_seen(
+    models_copy: Registry, trained: Any, train_rows: Trainer, job_for: JobMaker
+) -> None:
+    models_copy.promote(trained.result.version)
+    again = train_rows(trained.recording.rows, job_for(models_copy.directory))
+
+    assert not again.promote
+    assert again.promote_reason.startswith("only 0 rows that neither model has seen")
+
+
+def test_a_model_of_new_rows_is_compared_with_the_champion_on_them(
+    models_copy: Registry, trained: Any, make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker
+) -> None:
+    models_copy.promote(trained.result.version)
+    later = make_market(8_000, seed=12)
+    later = dataclasses.replace(later, ts_event=later.ts_event + (trained.recording.rows.ts_event[-1] - later.ts_event[0]) + 1)
+    result = train_rows(later, job_for(models_copy.directory))
+
+    assert "log-loss differs by" in result.promote_reason
+
+
+# --- feedback ----------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_were_decided_on_and_have_an_outcome_weigh_more(make_market: MarketMaker) -> None:
+    rows = make_market(50)
+    feedback = [
+        item(as_of_sequence=5),
+        item(as_of_sequence=6, trade_executed=False, trade_outcome=None),
+        item(as_of_sequence=7, trade_outcome=None, markouts_ticks={}),
+        item(as_of_sequence=8, instrument_id="NQ.SIM"),
+    ]
+
+    weights = decision_weights(rows, "ES.SIM", feedback)
+    assert np.flatnonzero(weights != 1).tolist() == [4, 5]
+    assert weights[4] == DECISION_WEIGHT
+
+
+def test_feedback_changes_the_model_and_is_reported(trained: Any, train_rows: Trainer, job_for: JobMaker, tmp_path: Path) -> None:
+    feedback = [item(as_of_sequence=int(sequence), trade_outcome="LOSS") for sequence in trained.recording.rows.sequence[200:4_000:3]]
+    result = train_rows(trained.recording.rows, job_for(tmp_path), feedback=feedback)
+
+    assert result.version != trained.result.version
+    assert Registry(tmp_path).manifest(result.version).facts["feedback"]["hit_rate"] == 0.0
+
+
+def test_the_summary_counts_hits_and_signs_markouts_by_the_direction() -> None:
+    told = summary(
+        [
+            item(),
+            item(prediction_flow_type="SELL", trade_outcome="LOSS", markouts_ticks={"1": 0.5, "5": -2.0}),
+            item(trade_outcome="BREAKEVEN", markouts_ticks={}),
+            item(prediction_flow_type=None, trade_executed=False, trade_outcome=None),
+            item(prediction_flow_type="nonsense", markouts_ticks={"1": 99.0}),
+        ]
+    )
+
+    assert told == {"decisions": 5, "executed": 4, "hit_rate": 2 / 3, "markouts_ticks": {"1": 0.0, "5": 2.0}}
+
+
+def test_a_summary_of_nothing_has_no_hit_rate() -> None:
+    assert summary([]) == {"decisions": 0, "executed": 0, "hit_rate": None, "markouts_ticks": {}}
+
+
+def test_feedback_lines_come_back_as_written_and_a_bad_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.jsonl"
+    path.write_bytes(b"\n".join(msgspec.json.encode(entry) for entry in (item(), item(as_of_sequence=9))))
+    assert [entry.as_of_sequence for entry in read_feedback(path)] == [5, 9]
+
+    path.write_bytes(path.read_bytes() + b"\n{broken")
+    with pytest.raises(IntegrityError, match=r"feedback\.jsonl:3"):
+        read_feedback(path)
+
+
+# --- real data ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.recordings
+@pytest.mark.slow
+def test_on_a_real_day_of_rebar_futures_the_model_beats_the_level_1_imbalance(
+    rebar_day: Callable[[str], Rows], train_rows: Trainer, job_for: JobMaker, tmp_path: Path
+) -> None:
+    result = train_rows(rebar_day("20250605"), job_for(tmp_path, horizon_rows=20))
+    scores = result.metrics["scores"]
+
+    assert result.promote
+    assert scores["model"]["auc_up_down"] > scores["imbalance"]["auc_up_down"]
+    assert scores["model"]["log_loss"] < scores["imbalance"]["log_loss"]
+    assert math.isfinite(result.metrics["acting"]["mean_move_ticks"])
