@@ -429,6 +429,14 @@ def test_a_close_of_the_run_before_is_not_sent_twice(house: House) -> None:
     assert strategy.close() is None
 
 
+def test_ids_go_on_after_the_highest_ever_used() -> None:
+    used = ["s1-9", "s1-10", "s1-d77", "s1-x-99", "s10-50", "s1-"]
+
+    assert IdSequence.after("s1-", used).next_id() == "s1-11"
+    assert IdSequence.after("s1-d", used).next_id() == "s1-d78"
+    assert IdSequence.after("new-", used).next_id() == "new-1"
+
+
 # --- verbs ---------------------------------------------------------------------------------------------------------------
 
 

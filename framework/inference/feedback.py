@@ -7,11 +7,14 @@ feedback id is the decision id, so the store keeps it exactly once.
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from framework.clock import Clock, Timer
+from framework.errors import StorageError
 from framework.inference.outbox import Outbox, OutboxSettings, to_item
 from framework.inference.outcomes import FifoLots, Markout, Markouts, OpenDecision, Share
 from framework.kernel.actor import Actor
@@ -21,6 +24,7 @@ from framework.messages import (
     Bar,
     BookSnapshot,
     DecisionMade,
+    ExecutionReport,
     Feedback,
     Filled,
     Message,
@@ -29,9 +33,12 @@ from framework.messages import (
     SessionChanged,
 )
 from framework.model import CLOSED, NS_PER_S, Instrument
+from framework.trading.journal import Journal
 from framework.wire import FeedbackItem
 
 FEEDBACK: Final = "feedback"
+CLOSED_TO: Final = "feedback_closed_to_seq"
+Result = TypeVar("Result")
 _SUBSCRIPTIONS: Final[tuple[type[Message], ...]] = (
     DecisionMade,
     OrderUpdated,
@@ -49,22 +56,6 @@ class FeedbackClient(Protocol):
 
     def send_feedback(self, items: Sequence[FeedbackItem], on_ack: Callable[[tuple[str, ...]], None]) -> None:
         """Send a batch; `on_ack` is called later with the ids that are stored, or never."""
-
-
-class FeedbackJournal(Protocol):
-    """What the actor needs of the `Journal`."""
-
-    def append(self, kind: str, message: Message, *, durable: bool = False) -> object:
-        """Write one record."""
-
-    def put_feedback(self, feedback: Feedback) -> object:
-        """Keep feedback until it is acknowledged."""
-
-    def pending_feedback(self) -> Iterable[Feedback]:
-        """Return what is kept, oldest first."""
-
-    def acknowledge_feedback(self, feedback_ids: tuple[str, ...]) -> object:
-        """Forget feedback."""
 
 
 class FeedbackAcknowledged(Message, frozen=True, kw_only=True, gc=False):
@@ -97,9 +88,7 @@ class FeedbackActor(Actor):
     unsent ones per strategy (the oldest is dropped, counted). All times are market time.
     """
 
-    def __init__(
-        self, bus: EventBus, clock: Clock, journal: FeedbackJournal, *, outcome_after_s: float = 60.0, max_open: int = 10_000
-    ) -> None:
+    def __init__(self, bus: EventBus, clock: Clock, journal: Journal, *, outcome_after_s: float = 60.0, max_open: int = 10_000) -> None:
         super().__init__(FEEDBACK)
         self._bus = bus
         self._clock = clock
@@ -115,7 +104,8 @@ class FeedbackActor(Actor):
         self._markouts: dict[str, Markouts] = {}
         self._last_bars: dict[str, Bar] = {}
         self._deadline: Timer | None = None
-        self._counts = {"recorded": 0, "closed": 0, "closed_early": 0, "ignored": 0, "acknowledged": 0, "dropped": 0}
+        self._last_seq = 0
+        self._counts = {"recorded": 0, "closed": 0, "closed_early": 0, "ignored": 0, "acknowledged": 0, "dropped": 0, "journal_errors": 0}
         self._log = logging.getLogger("FeedbackActor")
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             DecisionMade: self._on_decision,
@@ -163,9 +153,12 @@ class FeedbackActor(Actor):
         self._flush(deployment)
 
     def on_start(self) -> None:
-        """Subscribe, and read the unsent feedback of earlier runs."""
+        """Subscribe; read the unsent feedback of earlier runs, and close the decisions that a kill left open."""
         for message_type in _SUBSCRIPTIONS:
             self._bus.subscribe(self.name, message_type)
+        self._last_seq = self._journal.last_seq
+        for feedback in interrupted(self._journal, self._clock.now_ns(), at_most=self._max_open):
+            self._journaled(functools.partial(self._keep, feedback))
         for feedback in self._journal.pending_feedback():
             self._recovered.setdefault(feedback.decision.strategy_id, []).append(feedback)
 
@@ -177,6 +170,7 @@ class FeedbackActor(Actor):
         """Close every open decision with what is known; all of it waits in the journal for the next start."""
         for deployment in self._deployments.values():
             deployment.cancel_timer()
+            deployment.client = None
         if self._deadline is not None:
             self._deadline.cancel()
         self._resolve_markouts(self._clock.now_ns())
@@ -186,16 +180,17 @@ class FeedbackActor(Actor):
     # --- following decisions -----------------------------------------------------------------------------------------------
 
     def _on_decision(self, decision: DecisionMade) -> None:
-        self._journal.append("decision", decision)
+        seq = self._journaled(lambda: self._journal.append("DecisionMade", decision, key=decision.decision_id)) or self._last_seq
+        self._last_seq = seq
         self._counts["recorded"] += 1
         if decision.strategy_id not in self._deployments:
             self._counts["ignored"] += 1
             return
-        if len(self._open) >= self._max_open:
+        entry = OpenDecision(decision, self._last_bars.get(decision.instrument_id), seq)
+        self._open[decision.decision_id] = entry
+        if len(self._open) > self._max_open:
             self._counts["closed_early"] += 1
             self._close(next(iter(self._open)))
-        entry = OpenDecision(decision, self._last_bars.get(decision.instrument_id))
-        self._open[decision.decision_id] = entry
         for client_order_id in decision.client_order_ids:
             self._decision_of_order[client_order_id] = decision.decision_id
         markouts = self._markouts.setdefault(decision.instrument_id, Markouts())
@@ -287,10 +282,27 @@ class FeedbackActor(Actor):
             self._decision_of_order.pop(client_order_id, None)
         feedback = entry.to_feedback(self._clock.now_ns())
         self._counts["closed"] += 1
-        self._journal.put_feedback(feedback)
+        self._journaled(lambda: self._keep(feedback))
         deployment = self._deployments[entry.decision.strategy_id]
         self._put(deployment, feedback)
         self._send(deployment)
+
+    def _keep(self, feedback: Feedback) -> None:
+        """Put feedback into the journal together with the place up to which every decision is closed (for `interrupted`)."""
+        self._journal.put_feedback(feedback)
+        oldest = next(iter(self._open.values()), None)
+        closed_to = self._last_seq if oldest is None else oldest.seq - 1
+        self._journal.set_meta(CLOSED_TO, str(closed_to), durable=False)
+
+    def _journaled(self, write: Callable[[], Result]) -> Result | None:
+        """Write; a journal that fails stops new orders elsewhere, but what is in memory here goes on to the ML process."""
+        try:
+            return write()
+        except StorageError as exc:
+            if not self._counts["journal_errors"]:
+                self._log.error("Feedback is no longer kept over a restart: %s", exc)
+            self._counts["journal_errors"] += 1
+            return None
 
     # --- sending it ----------------------------------------------------------------------------------------------------------
 
@@ -301,7 +313,7 @@ class FeedbackActor(Actor):
                 self._log.warning("Feedback buffer of %s is full: the oldest is dropped", feedback.decision.strategy_id)
             deployment.is_dropping = True
             self._counts["dropped"] += len(dropped)
-            self._journal.acknowledge_feedback(dropped)
+            self._forget(dropped)
 
     def _send(self, deployment: _Deployment) -> None:
         if deployment.client is None:
@@ -320,8 +332,11 @@ class FeedbackActor(Actor):
             if known:
                 deployment.is_dropping = False
                 self._counts["acknowledged"] += len(known)
-                self._journal.acknowledge_feedback(known)
+                self._forget(known)
                 self._send(deployment)
+
+    def _forget(self, feedback_ids: tuple[str, ...]) -> None:
+        self._journaled(lambda: self._journal.acknowledge_feedback(feedback_ids))
 
     def _on_ml_state(self, change: MLStateChanged) -> None:
         if change.state == "UP":
@@ -340,3 +355,24 @@ class FeedbackActor(Actor):
             self._schedule_send(deployment)
 
         deployment.timer = self._clock.call_at(when_ns, send)
+
+
+def interrupted(journal: Journal, now_ns: int, *, at_most: int) -> list[Feedback]:
+    """Return feedback for the decisions that were open when the process died: executed or not, and nothing else is known.
+
+    A restart is a joint, so there are no markouts. Reads every decision of the journal once.
+    """
+    closed_to = int(journal.get_meta(CLOSED_TO) or 0)
+    records = (record for record in journal.records("DecisionMade") if record.seq > closed_to)
+    opened = [(record.seq, record.message) for record in deque(records, maxlen=at_most) if isinstance(record.message, DecisionMade)]
+    filled: set[str] = set()
+    if any(decision.client_order_ids for _, decision in opened):
+        reports = (record.message for record in journal.records("ExecutionReport"))
+        filled = {report.client_order_id for report in reports if isinstance(report, ExecutionReport) and report.last_quantity > 0}
+    entries = []
+    for seq, decision in opened:
+        entry = OpenDecision(decision, None, seq)
+        # An open lot, as far as anybody knows: the outcome is EXECUTED.
+        entry.filled = entry.opened = len(filled.intersection(decision.client_order_ids))
+        entries.append(entry.to_feedback(now_ns))
+    return entries

@@ -150,12 +150,13 @@ class Markouts:
 
 
 class OpenDecision:
-    """A decision that waits for its outcome."""
+    """A decision that waits for its outcome; `seq` is its place in the journal."""
 
-    __slots__ = ("closed", "decision", "filled", "last_bar", "markouts", "opened", "pnl", "reported", "unknown_markouts", "working")
+    __slots__ = ("closed", "decision", "filled", "last_bar", "markouts", "opened", "pnl", "reported", "seq", "unknown_markouts", "working")
 
-    def __init__(self, decision: DecisionMade, last_bar: Bar | None) -> None:
+    def __init__(self, decision: DecisionMade, last_bar: Bar | None, seq: int) -> None:
         self.decision = decision
+        self.seq = seq
         self.last_bar = last_bar
         self.working = set(decision.client_order_ids)
         self.reported = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
@@ -55,6 +55,12 @@ class IdSequence:
     def __init__(self, prefix: str, last: int = 0) -> None:
         self._prefix = prefix
         self._last = last
+
+    @staticmethod
+    def after(prefix: str, used_ids: Iterable[str]) -> IdSequence:
+        """Return the sequence that goes on after the highest of `used_ids` (ids of other prefixes are skipped)."""
+        numbers = (used_id.removeprefix(prefix) for used_id in used_ids if used_id.startswith(prefix))
+        return IdSequence(prefix, max((int(number) for number in numbers if number.isdecimal()), default=0))
 
     def next_id(self) -> str:
         """Return the next id."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
@@ -23,39 +23,22 @@ from framework.messages import (
     Bar,
     BookSnapshot,
     DecisionMade,
+    ExecutionReport,
     Feedback,
     Filled,
     MLStateChanged,
     OrderUpdated,
+    ReportKind,
     SessionChanged,
 )
 from framework.model import FlowType, Instrument, Liquidity, OrderStatus, Side, TradeOutcome
+from framework.trading.journal import Journal
+from framework.trading.portfolio import Portfolio
 from framework.wire import FeedbackItem, FeedbackRequest, decode_request, encode
 
 S = 1_000_000_000
 START_NS = 1_705_314_615 * S  # 2024-01-15T10:30:15Z
 TIDE = Instrument(instrument_id="TIDE.SIM", tick_size=Decimal("0.25"), multiplier=Decimal(20))
-
-
-class MemoryJournal:
-    """A journal in memory."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[str, Any]] = []
-        self.feedback: dict[str, Feedback] = {}
-
-    def append(self, kind: str, message: Any, *, durable: bool = False) -> None:
-        self.records.append((kind, message))
-
-    def put_feedback(self, feedback: Feedback) -> None:
-        self.feedback[feedback.feedback_id] = feedback
-
-    def pending_feedback(self) -> list[Feedback]:
-        return list(self.feedback.values())
-
-    def acknowledge_feedback(self, feedback_ids: tuple[str, ...]) -> None:
-        for feedback_id in feedback_ids:
-            self.feedback.pop(feedback_id, None)
 
 
 class MemoryClient:
@@ -81,7 +64,7 @@ class House:
 
     def __init__(self, **options: Any) -> None:
         self.bus, self.clock = EventBus(), EventClock(START_NS)
-        self.journal, self.client = MemoryJournal(), MemoryClient()
+        self.journal, self.client = Journal(":memory:"), MemoryClient()
         self.options = options
         self.sequence = 0
         self.mid_ticks = 1_000
@@ -188,8 +171,13 @@ class House:
         self.fill(order_id, side, quantity, price_ticks, decision_id, fee=fee)
         return decision_id
 
+    @property
+    def kept(self) -> dict[str, Feedback]:
+        """What the journal has, by id, oldest first."""
+        return {feedback.feedback_id: feedback for feedback in self.journal.pending_feedback()}
+
     def feedback(self, decision_id: str) -> Feedback:
-        return self.journal.feedback[decision_id]
+        return self.kept[decision_id]
 
     def ml_is_up(self) -> None:
         self.publish(MLStateChanged(ts_event=self.clock.now_ns(), state="UP"))
@@ -203,8 +191,21 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def houses() -> Iterator[Callable[..., House]]:
+    built: list[House] = []
+
+    def build(**options: Any) -> House:
+        built.append(House(**options))
+        return built[-1]
+
+    yield build
+    for house in built:
+        house.journal.close()
+
+
+@pytest.fixture
+def house(houses: Callable[..., House]) -> House:
+    return houses()
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------------
@@ -221,7 +222,7 @@ def test_an_abstention_is_recorded_with_what_the_market_did_after_it(house: Hous
     assert feedback.markouts_ticks == {"1": 2.0, "5": 3.0, "30": -10.0}
     assert (feedback.trade_executed, feedback.trade_outcome, feedback.pnl) == (False, None, None)
     assert feedback.closed_ns == house.clock.now_ns()
-    assert [kind for kind, _ in house.journal.records] == ["decision"]
+    assert [(record.kind, record.key) for record in house.journal.records()] == [("DecisionMade", decision_id)]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def test_a_position_that_is_still_open_after_a_minute_counts_as_executed(house: 
     decision_id = house.trade("o1", Side.BUY, 2, 1_000)
     house.wait(59.9)
     house.book()
-    assert decision_id not in house.journal.feedback
+    assert decision_id not in house.kept
     house.wait(0.1)
 
     assert house.feedback(decision_id).trade_outcome is TradeOutcome.EXECUTED
@@ -280,7 +281,7 @@ def test_a_filled_order_waits_for_its_fills_whatever_comes_first(house: House) -
     house.wait(31.0)
     house.book()
     house.order("o1", OrderStatus.FILLED, filled=2)
-    assert decision_id not in house.journal.feedback
+    assert decision_id not in house.kept
 
     house.fill("o1", Side.BUY, 2, 1_000, decision_id)
     house.fill("o2", Side.SELL, 2, 1_001, None)
@@ -320,8 +321,7 @@ def test_books_that_stop_coming_do_not_keep_a_decision_open(house: House) -> Non
     assert house.feedback(decision_id).markouts_ticks == {"1": 4.0, "5": 4.0, "30": 4.0}
 
 
-def test_the_position_of_the_run_before_is_not_credited_to_a_decision() -> None:
-    house = House()
+def test_the_position_of_the_run_before_is_not_credited_to_a_decision(house: House) -> None:
     house.start(position_lots=2, average_ticks=990.0)
     house.book()
 
@@ -332,38 +332,41 @@ def test_the_position_of_the_run_before_is_not_credited_to_a_decision() -> None:
     assert house.feedback(closing).pnl is None
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(Side), st.integers(1, 3), st.integers(990, 1_010), st.booleans()), max_size=12))
-def test_the_pnl_of_all_feedback_is_the_pnl_of_the_portfolio_once_flat(trades: list[tuple[Side, int, int, bool]]) -> None:
-    house = House()
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(trades=st.lists(st.tuples(st.sampled_from(Side), st.integers(1, 3), st.integers(990, 1_010), st.booleans()), max_size=12))
+def test_the_pnl_of_all_feedback_is_the_pnl_of_the_portfolio_once_flat(
+    trades: list[tuple[Side, int, int, bool]], houses: Callable[..., House]
+) -> None:
+    house = houses()
     house.book()
-    position, cash = 0, Decimal(0)
+    portfolio = Portfolio({"TIDE.SIM": TIDE})
+    book = portfolio.position("s", "TIDE.SIM")
     flatten = [(Side.SELL, 1, 1_000, True)] * 36 + [(Side.BUY, 1, 1_000, True)] * 36
 
     for n, (side, quantity, price, waits) in enumerate([*trades, *flatten]):
-        if n >= len(trades) and side.sign * position >= 0:
+        if n >= len(trades) and side.sign * book.quantity >= 0:
             continue
         house.trade(f"o{n}", side, quantity, price, fee="0.85")
-        position += side.sign * quantity
-        cash -= side.sign * quantity * price * TIDE.tick_value + Decimal("0.85")
+        book.apply(side.sign * quantity, price, Decimal("0.85"))
         house.wait(0.5 if waits else 0.0)
         house.book()
     house.wait(61.0)
 
-    assert position == 0
+    assert book.quantity == 0
     assert house.actor.stats()["open"] == 0
-    assert sum((feedback.pnl for feedback in house.journal.feedback.values() if feedback.pnl is not None), Decimal(0)) == cash
+    attributed = (feedback.pnl for feedback in house.kept.values() if feedback.pnl is not None)
+    assert sum(attributed, Decimal(0)) == book.realized_pnl - book.fees
 
 
-def test_open_decisions_are_bounded_and_the_oldest_is_closed_early() -> None:
-    house = House(max_open=3)
+def test_open_decisions_are_bounded_and_the_oldest_is_closed_early(houses: Callable[..., House]) -> None:
+    house = houses(max_open=3)
     house.book()
     first = house.decide()
 
     for _ in range(3):
         house.decide()
 
-    assert list(house.journal.feedback) == [first]
+    assert list(house.kept) == [first]
     assert house.feedback(first).markouts_ticks == {}
     assert house.actor.stats()["closed_early"] == 1
     assert house.actor.stats()["open"] == 3
@@ -375,13 +378,13 @@ def test_a_decision_of_a_strategy_that_nobody_announced_is_journaled_and_not_fol
     house.wait(61.0)
 
     assert house.actor.stats()["ignored"] == 1
-    assert house.journal.feedback == {}
-    assert len(house.journal.records) == 1
+    assert house.kept == {}
+    assert house.journal.last_seq == 1
 
 
-def test_outcomes_cannot_be_asked_for_before_the_longest_markout() -> None:
+def test_outcomes_cannot_be_asked_for_before_the_longest_markout(house: House) -> None:
     with pytest.raises(ValueError, match="at least the longest markout"):
-        House(outcome_after_s=10.0)
+        FeedbackActor(house.bus, house.clock, house.journal, outcome_after_s=10.0)
 
 
 # --- the way to the ML process ---------------------------------------------------------------------------------------------
@@ -393,11 +396,11 @@ def test_a_full_batch_is_sent_and_forgotten_only_when_acknowledged(house: House)
 
     ids = house.close_abstentions(3)
     assert house.client.sent == [tuple(ids)]
-    assert set(house.journal.feedback) == set(ids)
+    assert set(house.kept) == set(ids)
     house.client.acknowledge()
     house.bus.drain()
 
-    assert house.journal.feedback == {}
+    assert house.kept == {}
     stats = house.actor.stats()
     assert (stats["recorded"], stats["closed"], stats["acknowledged"], stats["pending"]) == (3, 3, 3, 0)
 
@@ -480,13 +483,67 @@ def test_open_decisions_are_closed_at_the_stop_and_wait_in_the_journal(house: Ho
     assert house.client.sent == []
 
 
+def test_decisions_that_a_kill_left_open_are_closed_by_the_next_run(house: House) -> None:
+    house.book()
+    [done] = house.close_abstentions(1)
+    abstained = house.decide()
+    house.trade("o1", Side.BUY, 2, 1_000)
+    house.journal.append("ExecutionReport", report("o1", ReportKind.FILLED, 2))
+    unfilled = house.decide("o2")
+    house.journal.append("ExecutionReport", report("o2", ReportKind.ACCEPTED, 0))
+    assert list(house.kept) == [done]
+
+    house.start()
+
+    assert list(house.kept) == [done, abstained, "s-d3", unfilled]
+    assert [house.kept[each].trade_executed for each in (abstained, "s-d3", unfilled)] == [False, True, False]
+    assert [house.kept[each].trade_outcome for each in (abstained, "s-d3", unfilled)] == [None, TradeOutcome.EXECUTED, None]
+    assert house.kept[abstained].markouts_ticks == {}
+    assert house.client.sent == [tuple(house.kept)]
+
+
+def test_a_decision_is_closed_once_whatever_runs_follow(house: House) -> None:
+    house.add(OutboxSettings(batch_size=1))
+    house.book()
+    house.close_abstentions(1)
+    house.client.acknowledge()
+    house.bus.drain()
+    late = house.decide()
+    house.start()
+    house.client.acknowledge()
+    house.bus.drain()
+
+    house.start()
+    house.actor.on_stop()
+    house.start()
+
+    assert house.client.sent == [("s-d1",), (late,)]
+    assert house.kept == {}
+
+
+def report(order_id: str, kind: ReportKind, quantity: int) -> ExecutionReport:
+    return ExecutionReport(client_order_id=order_id, kind=kind, ts_event=START_NS, last_quantity=quantity)
+
+
+def test_a_journal_that_fails_is_counted_and_feedback_goes_on(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    house.add(OutboxSettings(batch_size=2))
+    house.book()
+    house.journal.close()
+
+    ids = house.close_abstentions(2)
+
+    assert house.client.sent == [tuple(ids)]
+    assert house.actor.stats()["journal_errors"] > 0
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
 def test_a_full_buffer_drops_the_oldest_counts_it_and_says_so_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
     house.add(OutboxSettings(max_pending=3), client=None)
     house.book()
 
     ids = house.close_abstentions(5)
 
-    assert list(house.journal.feedback) == ids[2:]
+    assert list(house.kept) == ids[2:]
     assert house.actor.stats()["dropped"] == 2
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
