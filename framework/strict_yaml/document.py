@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 
 from framework.logs import foreign
-from framework.strict_yaml.problems import ConfigFileError, KeyPath, Problem, key_name
+from framework.strict_yaml.problems import MAX_KEPT, ConfigFileError, KeyPath, Problem, key_name
 from framework.strict_yaml.reading import refuse_unwanted
 from framework.strict_yaml.scalars import Trap, is_plain_key, read_plain
 
@@ -18,8 +18,7 @@ MAX_DEPTH: Final = 20
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Line and column, from 1."""
 
     line: int
@@ -211,8 +210,10 @@ class _Builder:
             self._complain(_at(event), path, f"found the tag {foreign(event.tag, 60)}; allowed none")
 
     def _complain(self, where: Position, path: KeyPath, text: str) -> None:
-        name = key_name(path)
         self.refused.add(path)
+        if len(self.problems) >= MAX_KEPT:
+            return
+        name = key_name(path)
         self.problems.append(Problem(self.source, where.line, where.column, f"{name}: {text}" if name else text))
 
     def _fatal(self, where: Position, text: str) -> ConfigFileError:

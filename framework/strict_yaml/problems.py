@@ -11,6 +11,7 @@ from framework.errors import ConfigError
 from framework.logs import foreign
 
 MAX_SHOWN: Final = 20
+MAX_KEPT: Final = 200
 
 KeyPath = tuple[str | int, ...]
 
@@ -36,7 +37,7 @@ class ConfigFileError(ConfigError):
         self.problems = tuple(sorted(problems))
         lines = [str(problem) for problem in self.problems[:MAX_SHOWN]]
         if len(self.problems) > MAX_SHOWN:
-            lines.append(f"{self.problems[0].source}: and {len(self.problems) - MAX_SHOWN} problems more")
+            lines.append(f"{self.problems[0].source}: and more problems")
         super().__init__("\n".join(lines))
 
 

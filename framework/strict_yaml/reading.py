@@ -56,10 +56,16 @@ def _read_bytes(path: Path) -> bytes:
         raise _refusal(str(path), f"found no such file{_nearest_file(path)}") from exc
     except (OSError, ValueError) as exc:
         raise _refusal(str(path), f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _refusal(str(path), f"found {_kind(os.fstat(descriptor).st_mode)}; allowed a file")
-        content = file.read(MAX_BYTES + 1)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise _refusal(str(path), f"found {_kind(mode)}; allowed a file")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as exc:
+        raise _refusal(str(path), f"cannot be read: {exc.strerror}") from exc
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_BYTES:
         raise _refusal(str(path), f"found more than {MAX_BYTES // 1024} KiB; allowed at most {MAX_BYTES // 1024} KiB")
     return content

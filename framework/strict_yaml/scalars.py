@@ -21,6 +21,7 @@ _SWITCHES: Final = frozenset({"yes", "no", "on", "off"})
 """Booleans in YAML 1.1. As values they are texts, so a key that wants true or false refuses them; as keys they are refused."""
 _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SUSPICIOUS: Final = frozenset("+-.0123456789<=")
 _TRAPS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), allowed)
     for pattern, allowed in (
@@ -70,6 +71,8 @@ def read_plain(text: str) -> Scalar | Trap:
     """Return the value of an unquoted scalar."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
+    if text[0] not in _SUSPICIOUS:
+        return text
     for pattern, allowed in _TRAPS:
         if pattern.fullmatch(text):
             return Trap(text, allowed)

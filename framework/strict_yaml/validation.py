@@ -11,7 +11,7 @@ import pydantic
 
 from framework.logs import foreign
 from framework.strict_yaml.document import Document
-from framework.strict_yaml.problems import ConfigFileError, KeyPath, Problem, did_you_mean, key_name
+from framework.strict_yaml.problems import MAX_KEPT, ConfigFileError, KeyPath, Problem, did_you_mean, key_name
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -32,7 +32,7 @@ def validate(document: Document, model: type[Model], extra: Sequence[Problem] = 
         checked = model.model_validate(value)
     except pydantic.ValidationError as exc:
         schema = model.model_json_schema()
-        for error in exc.errors(include_url=False):
+        for error in exc.errors(include_url=False)[:MAX_KEPT]:
             problem = _problem(document, schema, error, at)
             if problem is not None:
                 problems.append(problem)
