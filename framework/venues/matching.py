@@ -80,7 +80,7 @@ class MatchingEngine:
         """Take the next book and return what it fills."""
         self._book = book
         self._forget_taken(book)
-        fills = []
+        fills: list[Execution] = []
         for order in list(self.resting.values()):
             fills += self._filled_by_book(order)
             order.ahead = min(order.ahead, self._displayed(order.side, order.limit_ticks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from framework.clock import Clock
@@ -13,6 +14,15 @@ from framework.model import NS_PER_MS, Instrument, Liquidity, OrderType, TimeInF
 from framework.venues.matching import Execution, MatchingEngine
 
 IDS_REMEMBERED: Final = 100_000
+
+
+@dataclass(slots=True)
+class _Open:
+    """An order that is open at the venue, with the lots that are left to trade."""
+
+    instrument_id: str
+    venue_order_id: str
+    left: int
 
 
 class PaperVenue:
@@ -31,11 +41,10 @@ class PaperVenue:
         self._fees = {Liquidity.MAKER: settings.maker_fee, Liquidity.TAKER: settings.taker_fee}
         self._engines = {instrument.instrument_id: MatchingEngine() for instrument in instruments}
         self._is_open = dict.fromkeys(self._engines, True)
-        self._orders: dict[str, SubmitOrder] = {}
+        self._orders: dict[str, _Open] = {}
         self._ids: dict[str, None] = {}
         self._order_numbers = itertools.count(1)
         self._trade_numbers = itertools.count(1)
-        self._venue_ids: dict[str, str] = {}
         self._run = ""
         self._sink: Callable[[ExecutionReport], None] | None = None
         self._on_event: dict[type, Callable[[Any], None]] = {
@@ -83,15 +92,13 @@ class PaperVenue:
         self._remember(order)
         self._report(order.client_order_id, ReportKind.ACCEPTED)
         engine = self._engines[order.instrument_id]
-        fills = engine.take(order, order.quantity)
-        left = order.quantity - sum(fill.quantity for fill in fills)
-        self._fill(fills, is_done=left == 0)
-        if left == 0:
+        self._fill(engine.take(order, order.quantity))
+        if order.client_order_id not in self._orders:
             return
         if order.order_type is OrderType.MARKET or order.time_in_force is TimeInForce.IOC:
             self._end(order.client_order_id, ReportKind.CANCELED, reason="nothing left to trade within the limit")
         else:
-            engine.rest(order, left)
+            engine.rest(order, self._orders[order.client_order_id].left)
 
     def _refusal(self, order: SubmitOrder) -> str:
         if order.client_order_id in self._ids:
@@ -105,8 +112,8 @@ class PaperVenue:
         return ""
 
     def _remember(self, order: SubmitOrder) -> None:
-        self._orders[order.client_order_id] = order
-        self._venue_ids[order.client_order_id] = f"P{self._run}-{next(self._order_numbers)}"
+        venue_order_id = f"P{self._run}-{next(self._order_numbers)}"
+        self._orders[order.client_order_id] = _Open(order.instrument_id, venue_order_id, order.quantity)
         self._ids[order.client_order_id] = None
         if len(self._ids) > IDS_REMEMBERED:
             self._ids.pop(next(iter(self._ids)))
@@ -130,8 +137,8 @@ class PaperVenue:
 
     # --- reports -------------------------------------------------------------------------------------------------------------
 
-    def _fill(self, fills: Sequence[Execution], *, is_done: bool = False) -> None:
-        for index, fill in enumerate(fills):
+    def _fill(self, fills: Iterable[Execution]) -> None:
+        for fill in fills:
             self._report(
                 fill.client_order_id,
                 ReportKind.FILLED,
@@ -142,20 +149,13 @@ class PaperVenue:
                 liquidity=fill.liquidity,
             )
             order = self._orders[fill.client_order_id]
-            engine = self._engines[order.instrument_id]
-            later = any(other.client_order_id == fill.client_order_id for other in fills[index + 1 :])
-            if fill.liquidity is Liquidity.MAKER:
-                is_done = fill.client_order_id not in engine.resting and not later
-            if is_done and not later:
-                self._forget(fill.client_order_id)
+            order.left -= fill.quantity
+            if order.left == 0:
+                del self._orders[fill.client_order_id]
 
     def _end(self, client_order_id: str, kind: ReportKind, *, reason: str = "") -> None:
         self._report(client_order_id, kind, reason=reason)
-        self._forget(client_order_id)
-
-    def _forget(self, client_order_id: str) -> None:
         del self._orders[client_order_id]
-        del self._venue_ids[client_order_id]
 
     def _report(self, client_order_id: str, kind: ReportKind, **fields: Any) -> None:
         when_ns = self._clock.now_ns() + self._response_latency_ns
@@ -163,7 +163,7 @@ class PaperVenue:
             client_order_id=client_order_id,
             kind=kind,
             ts_event=self._clock.now_ns(),
-            venue_order_id=self._venue_ids.get(client_order_id, ""),
+            venue_order_id=order.venue_order_id if (order := self._orders.get(client_order_id)) else "",
             **fields,
         )
         self._clock.call_at(when_ns, lambda: self._send(report))

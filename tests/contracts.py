@@ -1,0 +1,118 @@
+"""What every venue promises, as functions that run on any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from framework.clock import EventClock
+from framework.messages import ExecutionReport, ReportKind, SubmitOrder
+from framework.model import NS_PER_S, OrderType, Side, TimeInForce
+from framework.venues.port import Venue
+
+FINAL = {ReportKind.REJECTED, ReportKind.CANCELED, ReportKind.EXPIRED}
+
+
+@dataclass
+class Desk:
+    """A venue on a clock, with everything it said."""
+
+    venue: Venue
+    clock: EventClock
+    instrument_id: str
+    bid_ticks: Callable[[], int]
+    ask_ticks: Callable[[], int]
+    reports: list[ExecutionReport] = field(default_factory=list)
+    number: int = 0
+
+    def start(self) -> None:
+        self.venue.start(self.clock, self.reports.append)
+
+    def send(
+        self,
+        side: Side,
+        quantity: int,
+        *,
+        limit_ticks: int | None = None,
+        time_in_force: TimeInForce = TimeInForce.DAY,
+        client_order_id: str | None = None,
+    ) -> str:
+        self.number += 1
+        order = SubmitOrder(
+            client_order_id=client_order_id or f"o{self.number}",
+            strategy_id="s",
+            instrument_id=self.instrument_id,
+            side=side,
+            quantity=quantity,
+            order_type=OrderType.MARKET if limit_ticks is None else OrderType.LIMIT,
+            limit_ticks=limit_ticks,
+            time_in_force=time_in_force,
+            ts_event=self.clock.now_ns(),
+        )
+        self.venue.submit(order)
+        return order.client_order_id
+
+    def wait(self, seconds: float = 1.0) -> None:
+        self.clock.advance_to(self.clock.now_ns() + round(seconds * NS_PER_S))
+
+    def said(self, client_order_id: str) -> list[ReportKind]:
+        return [report.kind for report in self.reports if report.client_order_id == client_order_id]
+
+    def filled(self, client_order_id: str) -> int:
+        return sum(r.last_quantity for r in self.reports if r.client_order_id == client_order_id and r.kind is ReportKind.FILLED)
+
+
+def check_a_marketable_order_fills_and_pays_the_taker_fee(desk: Desk) -> None:
+    order = desk.send(Side.BUY, 1)
+    desk.wait()
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.FILLED]
+    fill = desk.reports[-1]
+    assert fill.last_quantity == 1
+    assert fill.liquidity == "TAKER"
+    assert fill.trade_id
+    assert fill.venue_order_id
+
+
+def check_nothing_is_heard_before_both_latencies_are_over(desk: Desk) -> None:
+    desk.send(Side.BUY, 1)
+
+    assert desk.reports == []
+
+
+def check_a_far_limit_order_rests_and_its_cancel_is_confirmed_once(desk: Desk) -> None:
+    order = desk.send(Side.BUY, 2, limit_ticks=desk.bid_ticks() - 30)
+    desk.wait()
+    desk.venue.cancel(order)
+    desk.wait()
+    desk.venue.cancel(order)
+    desk.wait()
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.CANCELED, ReportKind.CANCEL_REJECTED]
+
+
+def check_an_ioc_order_leaves_nothing_behind(desk: Desk) -> None:
+    order = desk.send(Side.BUY, 2, limit_ticks=desk.bid_ticks() - 5, time_in_force=TimeInForce.IOC)
+    desk.wait()
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.CANCELED]
+
+
+def check_a_repeated_id_is_rejected_and_never_doubled(desk: Desk) -> None:
+    order = desk.send(Side.BUY, 1)
+    desk.wait()
+    desk.send(Side.BUY, 1, client_order_id=order)
+    desk.wait()
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.FILLED, ReportKind.REJECTED]
+
+
+def check_an_order_that_the_venue_does_not_know_is_reconciled_as_canceled(desk: Desk) -> None:
+    desk.venue.reconcile(("of-the-run-before",))
+    desk.wait()
+
+    assert desk.said("of-the-run-before") == [ReportKind.CANCELED]
+    assert desk.reports[-1].reason == "venue restarted"
+
+
+CHECKS: tuple[Callable[[Desk], None], ...] = tuple(value for name, value in sorted(globals().items()) if name.startswith("check_"))
