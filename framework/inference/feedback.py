@@ -22,6 +22,7 @@ from framework.kernel.bus import EventBus
 from framework.messages import (
     MARKOUT_HORIZONS_S,
     Bar,
+    BookInvalid,
     BookSnapshot,
     DecisionMade,
     ExecutionReport,
@@ -46,6 +47,7 @@ _SUBSCRIPTIONS: Final[tuple[type[Message], ...]] = (
     BookSnapshot,
     Bar,
     SessionChanged,
+    BookInvalid,
     MLStateChanged,
 )
 _LONGEST_MARKOUT_S: Final = max(MARKOUT_HORIZONS_S)
@@ -113,7 +115,8 @@ class FeedbackActor(Actor):
             Filled: self._on_fill,
             BookSnapshot: self._on_book,
             Bar: self._on_bar,
-            SessionChanged: self._on_session,
+            SessionChanged: self._on_joint,
+            BookInvalid: self._on_joint,
             MLStateChanged: self._on_ml_state,
             FeedbackAcknowledged: self._on_acknowledged,
         }
@@ -232,10 +235,10 @@ class FeedbackActor(Actor):
     def _on_bar(self, bar: Bar) -> None:
         self._last_bars[bar.instrument_id] = bar
 
-    def _on_session(self, session: SessionChanged) -> None:
-        markouts = self._markouts.get(session.instrument_id)
+    def _on_joint(self, joint: SessionChanged | BookInvalid) -> None:
+        markouts = self._markouts.get(joint.instrument_id)
         if markouts is not None:
-            self._take(markouts.cut(session))
+            self._take(markouts.cut())
 
     def _take(self, resolved: list[Markout]) -> None:
         for markout in resolved:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from framework.messages import MARKOUT_HORIZONS_S, Bar, BookSnapshot, DecisionMade, Feedback, Filled, SessionChanged
+from framework.messages import MARKOUT_HORIZONS_S, Bar, BookSnapshot, DecisionMade, Feedback, Filled
 from framework.model import NS_PER_S, TradeOutcome
 
 _FEE_STEP: Final = Decimal("1e-8")
@@ -103,13 +103,14 @@ class Markout(msgspec.Struct, frozen=True):
 class Markouts:
     """Markouts of one instrument: the mid of the last book at or before decision time + horizon, less the decision's.
 
-    Time is that of the books. A joint (session break, halt, gap) cuts what is not due by then. `add` takes decisions in
-    order of time.
+    Time is that of the books. A joint (session break, gap, refused book: where the rows of the DOM buffer break too) cuts
+    what is due after the last book before it. `add` takes decisions in order of time.
     """
 
     def __init__(self) -> None:
         self._due: dict[int, deque[tuple[int, str, float]]] = {horizon_s: deque() for horizon_s in MARKOUT_HORIZONS_S}
         self._mid: float | None = None
+        self._ts_event = 0
         self._sequence = -1
 
     def add(self, decision: DecisionMade) -> list[Markout]:
@@ -127,7 +128,7 @@ class Markouts:
         if book.sequence <= self._sequence:
             return []
         resolved = self.resolve(book.ts_event - 1)
-        self._mid, self._sequence = mid_of(book), book.sequence
+        self._mid, self._ts_event, self._sequence = mid_of(book), book.ts_event, book.sequence
         return resolved
 
     def resolve(self, until_ns: int) -> list[Markout]:
@@ -139,9 +140,9 @@ class Markouts:
                 resolved.append(Markout(decision_id, horizon_s, None if self._mid is None else self._mid - mid))
         return resolved
 
-    def cut(self, session: SessionChanged) -> list[Markout]:
-        """Return what is due by the joint, and everything after it as unknown. Book sequences may start anew."""
-        resolved = self.resolve(session.ts_event)
+    def cut(self) -> list[Markout]:
+        """Return everything that is due after the last book as unknown: nobody saw that market. Sequences may start anew."""
+        resolved = self.resolve(self._ts_event)
         for horizon_s, due in self._due.items():
             resolved += [Markout(decision_id, horizon_s, None) for _, decision_id, _ in due]
             due.clear()

@@ -90,6 +90,7 @@ class StrategyContext:
     decision_ids: IdSequence
     analyzer: OrderFlowAnalyzer | None = None
     recovered: Recovered = Recovered()
+    is_book_sound: bool = True
 
 
 class OrderOptions(TypedDict, total=False):
@@ -119,7 +120,6 @@ class Strategy:
         self.position_lots = context.recovered.position_lots
         self.average_ticks = context.recovered.average_ticks
         self.position_since_ns = context.clock.now_ns()
-        self.is_book_sound = True
         self.log = logging.getLogger(type(self).__name__)
         self.context = context
         self._open_orders = {order.client_order_id: order for order in context.recovered.open_orders}
@@ -127,6 +127,7 @@ class Strategy:
         self._close_order_id = self._recovered_close()
         self._refused_ns: int | None = None
         self._decisions: Counter[str] = Counter()
+        self.apply_soundness(is_sound=context.is_book_sound)
 
     # --- hooks ---------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from framework.kernel.bus import EventBus
 from framework.messages import (
     Action,
     Bar,
+    BookInvalid,
     BookSnapshot,
     DecisionMade,
     ExecutionReport,
@@ -301,12 +302,19 @@ def test_a_partly_filled_and_canceled_order_is_judged_by_what_it_filled(house: H
     assert house.feedback(decision_id).trade_outcome is TradeOutcome.LOSS
 
 
-def test_a_session_break_cuts_the_markouts_that_reach_over_it(house: House) -> None:
+JOINTS = (
+    SessionChanged(instrument_id="TIDE.SIM", ts_event=START_NS + 90 * S, is_open=False, reason="gap"),
+    BookInvalid(instrument_id="TIDE.SIM", ts_event=START_NS + 9 * S, reason="stale"),
+)
+
+
+@pytest.mark.parametrize("joint", JOINTS)
+def test_a_joint_cuts_the_markouts_that_reach_over_it(joint: Any, house: House) -> None:
     house.book(1_000)
     decision_id = house.decide()
     house.wait(3.0)
     house.book(1_001)
-    house.publish(SessionChanged(instrument_id="TIDE.SIM", ts_event=house.clock.now_ns(), is_open=False, reason="break"))
+    house.publish(joint)
 
     assert house.feedback(decision_id).markouts_ticks == {"1": 0.0}
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.inference.outcomes import FifoLots, Markout, Markouts
-from framework.messages import Action, BookSnapshot, DecisionMade, Filled, SessionChanged
+from framework.messages import Action, BookSnapshot, DecisionMade, Filled
 from framework.model import Liquidity, Side
 
 S = 1_000_000_000
@@ -184,14 +184,15 @@ def test_the_horizon_counts_from_the_decision_not_from_its_book(book: Book) -> N
     assert markouts.resolve(2 * S) == [Markout("d1", 1, 4.0)]
 
 
-def test_a_joint_cuts_what_is_not_due_by_then(book: Book) -> None:
+def test_a_joint_cuts_what_is_due_after_the_last_book(book: Book) -> None:
     markouts = Markouts()
     markouts.add(decision(book(0, 1, mid_ticks=100)))
     markouts.on_book(book(2 * S, 2, mid_ticks=101))
 
-    resolved = markouts.cut(SessionChanged(instrument_id="TIDE.SIM", ts_event=6 * S, is_open=False, reason="break"))
+    markouts.on_book(book(5 * S, 3, mid_ticks=102))
+    resolved = markouts.cut()
 
-    assert resolved == [Markout("d1", 5, 1.0), Markout("d1", 30, None)]
+    assert resolved == [Markout("d1", 5, 2.0), Markout("d1", 30, None)]
     assert markouts.on_book(book(100 * S, 1, mid_ticks=500)) == []
 
 
