@@ -62,15 +62,15 @@ class Examples:
         return len(self.classes)
 
 
-class NotEqual(Exception):
-    """A served form does not give what the fitted model gives."""
+class FitRefused(Exception):
+    """A model that must not serve: it could not be fitted, or its served form does not give what the fitted one gives."""
 
 
 def check_equal(name: str, served: Float64Array, fitted: Float64Array) -> float:
-    """Return the largest difference. Raises `NotEqual` above 1e-7."""
+    """Return the largest difference. Raises `FitRefused` above 1e-7."""
     difference = float(np.abs(served - fitted).max())
     if not difference <= _PARITY_TOLERANCE:
-        raise NotEqual(f"{name}: the served form differs from the fitted model by {difference:.3g}")
+        raise FitRefused(f"{name}: the served form differs from the fitted model by {difference:.3g}")
     return difference
 
 
@@ -83,7 +83,9 @@ def fit_regimes(runs: Sequence[Float64Array], seed: int) -> RegimeModel:
     noise = np.random.default_rng(seed).normal(scale=0.02, size=joined.shape)
     standardised = (joined - offset) / scale + noise
     lengths = [len(run) for run in kept]
-    fits = [_hmm(standardised, lengths, seed + start) for start in range(2)]
+    fits = [fitted for start in range(2) if (fitted := _hmm(standardised, lengths, seed + start)) is not None]
+    if not fits:
+        raise FitRefused("regimes: the hidden Markov model found no parameters that are finite")
     best = max(fits, key=lambda model: float(model.score(standardised, lengths)))
     order = np.argsort(best.means_[:, 0], kind="stable")
     transition = best.transmat_[np.ix_(order, order)] * (1 - 1e-6) + 1e-6 / REGIMES
@@ -95,7 +97,12 @@ def fit_regimes(runs: Sequence[Float64Array], seed: int) -> RegimeModel:
 
 def _hmm(observed: Float64Array, lengths: list[int], seed: int) -> Any:
     model = GaussianHMM(REGIMES, covariance_type="diag", min_covar=1e-3, n_iter=25, tol=1.0, random_state=seed)
-    return model.fit(observed, lengths)
+    try:
+        model.fit(observed, lengths)
+    except ValueError:  # a state that lost all its rows
+        return None
+    parts = (model.transmat_, model.means_, model.covars_)
+    return model if all(np.isfinite(part).all() for part in parts) else None
 
 
 def _newest(runs: Sequence[Float64Array], most: int) -> list[Float64Array]:

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from framework.window import Float64Array
+from framework.window import Float64Array, Int64Array
 from framework.wire import FeedbackItem
 from ml_actor import splits
 from ml_actor.artifacts import pack
 from ml_actor.evaluation import acting, is_better, log_losses, scores, without_nan
 from ml_actor.features.catalogue import INDEX
 from ml_actor.features.engine import AdvancedMLFeatureEngine, select
-from ml_actor.fitting import Examples, NotEqual, calibrate, choose_rule, choose_tree_weight, fit_linear, fit_regimes, fit_shock, fit_trees
+from ml_actor.fitting import Examples, FitRefused, calibrate, choose_rule, choose_tree_weight, fit_linear, fit_regimes, fit_shock, fit_trees
 from ml_actor.models import ModelBundle, pool
 from ml_actor.outcomes import summary
 from ml_actor.preparation import Prepared, Recording, Slice, augmented, golden_windows, prepare, time_slices, training_runs
@@ -42,7 +42,7 @@ def train_on(
         return TrainingResult(ok=False, reason=prepared)
     try:
         bundle, facts = _fit(prepared, job, report)
-    except NotEqual as exc:
+    except FitRefused as exc:
         return TrainingResult(ok=False, reason=str(exc))
     skill = facts["negative_control"]["skill"]
     if skill > MAX_CONTROL_SKILL:
@@ -153,8 +153,27 @@ def _data_facts(prepared: Sequence[Prepared], refused_parts: Sequence[str]) -> d
         "rows": {part.recording.instrument_id: len(part.recording.rows) for part in prepared},
         "start_ns": int(times.min()),
         "end_ns": int(times.max()),
+        "last": {part.recording.instrument_id: _last_row(part.recording) for part in prepared},
         "refused_parts": list(refused_parts),
     }
+
+
+def _last_row(recording: Recording) -> list[int]:
+    rows = recording.rows
+    return [int(rows.ts_event[-1]), int(rows.sequence[-1])] if len(rows) else []
+
+
+def unseen_rows(recording: Recording, data_facts: dict[str, Any]) -> Int64Array:
+    """Return the positions of the rows that a version with these data facts was not trained on.
+
+    They are behind the last row that it was trained on; if the dataset no longer holds that row, they are later than it.
+    """
+    rows = recording.rows
+    last = data_facts["last"].get(recording.instrument_id)
+    if not last:
+        return np.arange(len(rows))
+    found = np.flatnonzero((rows.ts_event == last[0]) & (rows.sequence == last[1]))
+    return np.arange(found[-1] + 1, len(rows)) if len(found) else np.flatnonzero(rows.ts_event > last[0])
 
 
 def _origin(job: TrainingJob) -> dict[str, Any]:
@@ -182,15 +201,15 @@ def _gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Prepared],
         return True, f"no champion yet, and skill against the class shares: {evidence}"
     if champion.horizon_rows != bundle.horizon_rows:
         return True, f"the horizon changed from {champion.horizon_rows} to {bundle.horizon_rows} rows"
-    seen_ns = int(registry.manifest(champion.version).facts["data"]["end_ns"])
-    losses = [_losses_after(seen_ns, part, bundle, champion) for part in prepared]
+    seen = registry.manifest(champion.version).facts["data"]
+    losses = [_losses_unseen(seen, part, bundle, champion) for part in prepared]
     ours, theirs = (np.concatenate([pair[side] for pair in losses]) for side in range(2))
     return is_better(ours, theirs, bundle.horizon_rows)
 
 
-def _losses_after(seen_ns: int, part: Prepared, ours: ModelBundle, theirs: ModelBundle) -> tuple[Float64Array, Float64Array]:
+def _losses_unseen(seen: dict[str, Any], part: Prepared, ours: ModelBundle, theirs: ModelBundle) -> tuple[Float64Array, Float64Array]:
     rows = part.recording.rows
-    unseen = np.flatnonzero((part.slices == splits.TEST) & (rows.ts_event > seen_ns))
+    unseen = np.intersect1d(np.flatnonzero(part.slices == splits.TEST), unseen_rows(part.recording, seen))
     if not len(unseen):
         return np.zeros(0), np.zeros(0)
     start = max(0, int(unseen[0]) - max(ours.window_rows, theirs.window_rows) + 1)

@@ -34,6 +34,11 @@ class Recording:
     has_trades: bool
     rows: Rows
 
+    @property
+    def times(self) -> Int64Array:
+        """Return the running times of the rows (`splits.running_times`), ns."""
+        return splits.running_times(self.rows.ts_event)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -62,7 +67,7 @@ def prepare(recordings: Sequence[Recording], job: TrainingJob, feedback: Sequenc
     objection = _too_few(recordings, labels, job)
     if objection:
         return objection
-    times = [recording.rows.ts_event[found.is_valid] for recording, found in zip(recordings, labels, strict=True)]
+    times = [recording.times[found.is_valid] for recording, found in zip(recordings, labels, strict=True)]
     cuts = splits.cut_times(np.concatenate(times))
     prepared = tuple(_prepare(recording, found, cuts, job, feedback) for recording, found in zip(recordings, labels, strict=True))
     return _missing_class(prepared) or prepared
@@ -82,7 +87,7 @@ def _prepare(recording: Recording, labels: Labels, cuts: Int64Array, job: Traini
     return Prepared(
         recording=recording,
         labels=labels,
-        slices=splits.assign(rows, labels, cuts, horizon_rows=job.horizon_rows, embargo_rows=job.window_rows),
+        slices=splits.assign(recording.times, labels, cuts, horizon_rows=job.horizon_rows, embargo_rows=job.window_rows),
         weights=decision_weights(rows, recording.instrument_id, feedback),
         features=engine.transform_rows(rows, has_trades=recording.has_trades),
         mirrored=engine.transform_rows(mirror(rows), has_trades=recording.has_trades),
@@ -120,7 +125,7 @@ def time_slices(prepared: Sequence[Prepared], engine: AdvancedMLFeatureEngine) -
 
 def _slice(prepared: Sequence[Prepared], features: list[Float64Array], mirrored: list[Float64Array], number: int) -> Slice:
     where = [np.flatnonzero(part.slices == number) for part in prepared]
-    times = np.concatenate([part.recording.rows.ts_event[rows] for part, rows in zip(prepared, where, strict=True)])
+    times = np.concatenate([part.recording.times[rows] for part, rows in zip(prepared, where, strict=True)])
     order = np.argsort(times, kind="stable")
 
     def gather(arrays: Sequence[Any]) -> Any:

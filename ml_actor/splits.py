@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from framework.window import Int64Array, Rows
+from framework.window import Int64Array
 from ml_actor.labels import Labels
 
 TRAIN: Final = 0
@@ -18,6 +18,15 @@ SLICES: Final = ("train", "validation", "calibration", "test")
 FRACTIONS: Final = (0.60, 0.10, 0.15, 0.15)
 
 
+def running_times(ts_event: Int64Array) -> Int64Array:
+    """Return the times with every step back taken out: a simulated market that starts again goes on where it stopped.
+
+    Steps forward stay as they are. Times that never run backwards come back unchanged.
+    """
+    steps = np.diff(ts_event)
+    return ts_event + np.append(0, np.cumsum(np.where(steps < 0, 1 - steps, 0))) if len(ts_event) else ts_event
+
+
 def cut_times(ts_event: Int64Array) -> Int64Array:
     """Return the three times (ns) that cut the usable rows of all instruments by `FRACTIONS`: one clock for everybody."""
     ordered = np.sort(ts_event)
@@ -25,14 +34,14 @@ def cut_times(ts_event: Int64Array) -> Int64Array:
     return ordered[positions]
 
 
-def assign(rows: Rows, labels: Labels, cuts: Int64Array, *, horizon_rows: int, embargo_rows: int) -> Int64Array:
-    """Return the slice of each row (`TRAIN` to `TEST`), or `NOWHERE`.
+def assign(times: Int64Array, labels: Labels, cuts: Int64Array, *, horizon_rows: int, embargo_rows: int) -> Int64Array:
+    """Return the slice of each row (`TRAIN` to `TEST`) by its running time, or `NOWHERE`.
 
     Purged: a label that ends in a later slice than it starts in belongs to none. Embargoed: the first `embargo_rows`
     rows of every later slice are left out, so that no look-back reaches into rows whose labels an earlier slice used.
     """
-    n = len(rows)
-    here = np.searchsorted(cuts, rows.ts_event, side="right")
+    n = len(times)
+    here = np.searchsorted(cuts, times, side="right")
     there = here.copy()
     there[: max(0, n - horizon_rows)] = here[horizon_rows:]
     first_row = np.searchsorted(here, np.arange(len(FRACTIONS)))

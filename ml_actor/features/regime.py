@@ -46,7 +46,7 @@ def _observations(arrays: Any) -> Any:
     n = len(segment)
     out, is_sound, start = np.full((n, 3), np.nan), np.empty(n, np.bool_), 0
     for i in range(n):
-        is_sound[i] = bid_sizes[i, 0] > 0 and ask_sizes[i, 0] > 0
+        is_sound[i] = bid_sizes[i, 0] > 0 and ask_sizes[i, 0] > 0 and ask_ticks[i, 0] > bid_ticks[i, 0]
         if i > 0 and segment[i] != segment[i - 1]:
             start = i
         if i - start + 1 >= OBSERVED_ROWS:

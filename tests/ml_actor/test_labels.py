@@ -92,7 +92,7 @@ def test_slices_follow_each_other_in_time_and_no_label_or_look_back_reaches_over
     rows = make_market(1_500, seed=seed, segments=3)
     labels = label_rows(rows, horizon_rows=horizon, min_history=10)
     cuts = splits.cut_times(rows.ts_event[labels.is_valid])
-    slices = splits.assign(rows, labels, cuts, horizon_rows=horizon, embargo_rows=embargo)
+    slices = splits.assign(rows.ts_event, labels, cuts, horizon_rows=horizon, embargo_rows=embargo)
 
     used = [np.flatnonzero(slices == number) for number in range(4)]
     for earlier, later in itertools.pairwise(used):
@@ -108,10 +108,19 @@ def test_two_instruments_are_cut_at_the_same_times(make_market: MarketMaker) -> 
     cuts = splits.cut_times(np.concatenate([rows.ts_event[found.is_valid] for rows, found in zip((long, late), labels, strict=True)]))
 
     for rows, found in zip((long, late), labels, strict=True):
-        slices = splits.assign(rows, found, cuts, horizon_rows=5, embargo_rows=20)
+        slices = splits.assign(rows.ts_event, found, cuts, horizon_rows=5, embargo_rows=20)
         for number in range(4):
             times = rows.ts_event[slices == number]
             assert (np.searchsorted(cuts, times, side="right") == number).all()
+
+
+@given(st.lists(st.integers(0, 50), max_size=30))
+def test_running_times_never_go_back_and_keep_every_step_forward(times: list[int]) -> None:
+    given_times = np.array(times, np.int64)
+    running = splits.running_times(given_times)
+
+    steps, run_steps = np.diff(given_times), np.diff(running)
+    assert (run_steps == np.where(steps < 0, 1, steps)).all()
 
 
 def test_select_and_labels_agree_on_a_prefix(make_market: MarketMaker) -> None:

@@ -157,7 +157,7 @@ def test_a_served_form_that_differs_from_its_fit_is_refused(
     make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def differs(*_: Any, **__: Any) -> Any:
-        raise pipeline.NotEqual("trees.tl: the served form differs from the fitted model by 0.1")
+        raise pipeline.FitRefused("trees.tl: the served form differs from the fitted model by 0.1")
 
     monkeypatch.setattr(pipeline, "fit_trees", differs)
 
@@ -196,6 +196,19 @@ def test_a_model_of_new_rows_is_compared_with_the_champion_on_them(
     result = train_rows(later, job_for(models_copy.directory))
 
     assert "log-loss differs by" in result.promote_reason
+
+
+def test_rows_of_a_market_that_started_its_clock_again_are_unseen_by_the_champion(make_market: MarketMaker) -> None:
+    first, second = make_market(300, seed=1, segments=1), make_market(200, seed=2, segments=1)
+    both = Rows(
+        **{field.name: np.concatenate([getattr(first, field.name), getattr(second, field.name)]) for field in dataclasses.fields(Rows)}
+    )
+    recording = pipeline.Recording(instrument_id="ES.SIM", tick_size=0.25, has_trades=True, rows=both)
+    last = {"ES.SIM": [int(first.ts_event[-1]), int(first.sequence[-1])]}
+
+    assert pipeline.unseen_rows(recording, {"last": last}).tolist() == list(range(300, 500))
+    assert pipeline.unseen_rows(recording, {"last": {}}).tolist() == list(range(500))
+    assert (np.diff(recording.times) > 0).all()
 
 
 # --- feedback ----------------------------------------------------------------------------------------------------
