@@ -53,7 +53,6 @@ class DomBuffer:
         self.book: BookSnapshot | None = None
         self._tick_size = float(instrument.tick_size)
         self._bytes = bytearray(max_rows * _PACKER.size)
-        self._ring: npt.NDArray[Any] = np.frombuffer(self._bytes, _ROW)
         self._bars = np.zeros((BARS_KEPT, len(BAR_COLUMNS)))
         self._bar_count = 0
         self._total_rows = 0
@@ -152,9 +151,11 @@ class DomBuffer:
         return (bid_ticks[0] + ask_ticks[0]) / 2
 
     def _copy(self, count: int) -> Rows:
-        end = self._total_rows % self.max_rows
-        start = end - count
-        block = self._ring[start:end] if start >= 0 else np.concatenate((self._ring[start:], self._ring[:end]))
+        # Bytes first: joining two structured arrays would copy field by field.
+        end = self._total_rows % self.max_rows * _PACKER.size
+        start = end - count * _PACKER.size
+        raw = self._bytes[start:end] if start >= 0 else self._bytes[start:] + self._bytes[:end]
+        block: npt.NDArray[Any] = np.frombuffer(raw, _ROW)
         return Rows(**{name: block[name].copy() for name in Rows.__slots__})
 
     def _copy_bars(self) -> Float64Array:
