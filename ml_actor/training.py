@@ -23,6 +23,7 @@ import msgspec
 
 from framework.dataset import read_dataset
 from framework.errors import IntegrityError
+from framework.parent_death import die_with_parent
 from ml_actor.outcomes import read_feedback
 from ml_actor.pipeline import Report, train_on
 from ml_actor.preparation import Recording
@@ -32,13 +33,13 @@ from ml_actor.training_job import TrainingJob, TrainingResult
 def train(job: TrainingJob, report: Report) -> TrainingResult:
     """Train on the dataset of `job` and save a version: `pipeline.train_on` on what `read_dataset` finds.
 
-    Returns a refusal for a feedback file that is damaged, and for all that `train_on` refuses.
+    Returns a refusal for a damaged dataset or feedback file, and for all that `train_on` refuses.
     """
     report("read", 0.0)
-    read = read_dataset(Path(job.dataset_dir), max_rows=job.max_rows)
     try:
+        read = read_dataset(Path(job.dataset_dir), max_rows=job.max_rows)
         feedback = read_feedback(job.feedback_file) if job.feedback_file else ()
-    except IntegrityError as exc:
+    except (IntegrityError, FileNotFoundError) as exc:
         return TrainingResult(ok=False, reason=str(exc))
     recordings = [
         Recording(instrument_id=name, tick_size=part.tick_size, has_trades=part.has_trades, rows=part.rows)
@@ -53,10 +54,11 @@ def _say(line: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job file in this process: niced, within its memory limit, progress and result on stdout."""
+    """Run one job file in this process: niced, within its memory limit, dying with its parent; progress and result on stdout."""
     parser = argparse.ArgumentParser(prog="python -m ml_actor.training", description="Train one model version.")
     parser.add_argument("--job", type=Path, required=True, help="JSON file of a TrainingJob")
     job = msgspec.json.decode(parser.parse_args(arguments).job.read_bytes(), type=TrainingJob)
+    die_with_parent()
     os.nice(19)
     if job.memory_limit_mb:
         resource.setrlimit(resource.RLIMIT_AS, (job.memory_limit_mb << 20, job.memory_limit_mb << 20))

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +14,23 @@ import msgspec
 import numpy as np
 import pytest
 
+from framework.dataset import DatasetWriter
 from framework.errors import IntegrityError
+from framework.model import Instrument
 from framework.window import Rows
 from framework.wire import FeedbackItem
-from ml_actor import pipeline
+from ml_actor import pipeline, training
 from ml_actor.artifacts import FILES
 from ml_actor.features.engine import select
 from ml_actor.outcomes import DECISION_WEIGHT, decision_weights, read_feedback, summary
 from ml_actor.registry import Registry
-from ml_actor.training_job import TrainingJob, TrainingResult
+from ml_actor.training_job import CHILD_ENVIRONMENT, TrainingJob, TrainingResult
 
 MarketMaker = Callable[..., Rows]
 JobMaker = Callable[..., TrainingJob]
 Trainer = Callable[..., TrainingResult]
+ROOT = Path(__file__).resolve().parents[2]
+ANY_REFUSAL = "0 usable rows of 0, at least 500 needed (training.min_rows): let it record longer"
 
 
 def item(**changes: Any) -> FeedbackItem:
@@ -262,6 +270,100 @@ def test_feedback_lines_come_back_as_written_and_a_bad_line_is_named(tmp_path: P
     path.write_bytes(path.read_bytes() + b"\n{broken")
     with pytest.raises(IntegrityError, match=r"feedback\.jsonl:3"):
         read_feedback(path)
+
+
+# --- the child process -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dataset(make_market: MarketMaker, tmp_path: Path) -> Path:
+    writer = DatasetWriter(tmp_path / "training_data.parquet", part_rows=1_500)
+    rows = make_market(4_000, seed=11)
+    for start in range(0, 4_000, 500):
+        writer.append(Instrument(instrument_id="ES.SIM", tick_size=Decimal("0.25")), select(rows, slice(start, start + 500)))
+    writer.close()
+    return writer.directory
+
+
+def start_child(job: TrainingJob, tmp_path: Path) -> subprocess.Popen[str]:
+    path = tmp_path / "job.json"
+    path.write_bytes(msgspec.json.encode(job))
+    command = [sys.executable, "-m", "ml_actor.training", "--job", str(path)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **CHILD_ENVIRONMENT}
+    )
+
+
+def test_the_child_reads_the_dataset_prints_progress_and_saves_a_version(dataset: Path, job_for: JobMaker, tmp_path: Path) -> None:
+    feedback = tmp_path / "feedback.jsonl"
+    feedback.write_bytes(msgspec.json.encode(item(as_of_sequence=500)) + b"\n")
+    job = job_for(tmp_path / "models", dataset_dir=str(dataset), feedback_file=str(feedback))
+    child = start_child(job, tmp_path)
+    output, errors = child.communicate(timeout=90)
+
+    lines = [msgspec.json.decode(line) for line in output.splitlines()]
+    assert child.returncode == 0, errors
+    assert [line["stage"] for line in lines[:-1]][:2] == ["read", "features"]
+    result = msgspec.convert(lines[-1]["result"], TrainingResult)
+    assert result.ok
+    registry = Registry(tmp_path / "models")
+    assert registry.load(result.version).horizon_rows == 10
+    facts = registry.manifest(result.version).facts
+    assert (facts["data"]["rows"], facts["feedback"]["decisions"]) == ({"ES.SIM": 4_000}, 1)
+
+
+def test_a_child_that_is_killed_leaves_no_version(dataset: Path, job_for: JobMaker, tmp_path: Path) -> None:
+    child = start_child(job_for(tmp_path / "models", dataset_dir=str(dataset)), tmp_path)
+    assert child.stdout is not None
+    while '"trees"' not in child.stdout.readline():
+        assert child.poll() is None
+    child.kill()
+    child.communicate(timeout=30)
+
+    assert Registry(tmp_path / "models").versions() == ()
+
+
+def test_a_dataset_that_is_not_there_is_refused_and_the_child_ends_well(job_for: JobMaker, tmp_path: Path) -> None:
+    child = start_child(job_for(tmp_path / "models", dataset_dir=str(tmp_path / "nowhere")), tmp_path)
+    output, _ = child.communicate(timeout=90)
+
+    assert child.returncode == 0
+    assert msgspec.json.decode(output.splitlines()[-1]) == {"result": {"ok": False, "reason": ANY_REFUSAL}}
+
+
+def test_a_damaged_part_is_left_out_and_named_in_the_manifest(dataset: Path, job_for: JobMaker, tmp_path: Path) -> None:
+    part = sorted(dataset.glob("part-*"))[0]
+    part.write_bytes(part.read_bytes()[:-100])
+    result = training.train(job_for(tmp_path / "models", dataset_dir=str(dataset)), lambda *_: None)
+
+    assert result.ok, result.reason
+    facts = Registry(tmp_path / "models").manifest(result.version).facts
+    assert facts["data"]["rows"] == {"ES.SIM": 2_500}
+    assert part.name in facts["data"]["refused_parts"][0]
+
+
+def test_a_damaged_feedback_file_is_refused(dataset: Path, job_for: JobMaker, tmp_path: Path) -> None:
+    (tmp_path / "feedback.jsonl").write_text("{")
+    result = training.train(
+        job_for(tmp_path / "models", dataset_dir=str(dataset), feedback_file=str(tmp_path / "feedback.jsonl")), lambda *_: None
+    )
+
+    assert "feedback.jsonl:1: not a feedback item" in result.reason
+
+
+def test_a_fault_in_the_child_is_told_in_its_result_line(
+    job_for: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise OSError("disk full")
+
+    (tmp_path / "job.json").write_bytes(msgspec.json.encode(job_for(tmp_path)))
+    monkeypatch.setattr(training, "train", fails)
+    monkeypatch.setattr(training, "die_with_parent", lambda: None)
+    monkeypatch.setattr(training.os, "nice", lambda _: 0)
+
+    assert training.main(["--job", str(tmp_path / "job.json")]) == 1
+    assert capsys.readouterr().out == '{"result":{"ok":false,"reason":"fault: OSError: disk full"}}\n'
 
 
 # --- real data ---------------------------------------------------------------------------------------------------
