@@ -222,6 +222,17 @@ class DecisionMade(Message, frozen=True, kw_only=True, gc=False):
     as_of_sequence: int = 0
 
 
+class DecisionClosed(Message, frozen=True, kw_only=True, gc=False):
+    """What came of a decision is known and written down. `pnl` is net of fees, None if it closed nothing."""
+
+    decision_id: str
+    strategy_id: str
+    instrument_id: str
+    ts_event: int
+    trade_outcome: TradeOutcome | None
+    pnl: Decimal | None
+
+
 class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     """A decision and what came of it. Markouts are mid-price moves after the decision, in ticks, signed by the market.
 
