@@ -151,13 +151,12 @@ class Markouts:
 
 
 class OpenDecision:
-    """A decision that waits for its outcome; `seq` is its place in the journal."""
+    """A decision that waits for its outcome."""
 
-    __slots__ = ("closed", "decision", "filled", "last_bar", "markouts", "opened", "pnl", "reported", "seq", "unknown_markouts", "working")
+    __slots__ = ("closed", "decision", "filled", "last_bar", "markouts", "opened", "pnl", "reported", "unknown_markouts", "working")
 
-    def __init__(self, decision: DecisionMade, last_bar: Bar | None, seq: int) -> None:
+    def __init__(self, decision: DecisionMade, last_bar: Bar | None) -> None:
         self.decision = decision
-        self.seq = seq
         self.last_bar = last_bar
         self.working = set(decision.client_order_ids)
         self.reported = 0

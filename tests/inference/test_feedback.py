@@ -17,12 +17,14 @@ from framework.clock import EventClock
 from framework.config import StrategyFile
 from framework.inference.feedback import FeedbackActor
 from framework.inference.outbox import Outbox, OutboxSettings, iso_utc, to_item
+from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
 from framework.messages import (
     Action,
     Bar,
     BookInvalid,
     BookSnapshot,
+    DecisionClosed,
     DecisionMade,
     ExecutionReport,
     Feedback,
@@ -223,7 +225,10 @@ def test_an_abstention_is_recorded_with_what_the_market_did_after_it(house: Hous
     assert feedback.markouts_ticks == {"1": 2.0, "5": 3.0, "30": -10.0}
     assert (feedback.trade_executed, feedback.trade_outcome, feedback.pnl) == (False, None, None)
     assert feedback.closed_ns == house.clock.now_ns()
-    assert [(record.kind, record.key) for record in house.journal.records()] == [("DecisionMade", decision_id)]
+    assert [(record.kind, record.key) for record in house.journal.records()] == [
+        ("DecisionMade", decision_id),
+        ("DecisionClosed", decision_id),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -454,6 +459,17 @@ def test_feedback_survives_an_outage_and_is_sent_again_when_the_ml_process_is_ba
     assert house.actor.stats()["pending"] == 0
 
 
+def test_an_acknowledgement_of_something_else_does_not_send_the_batch_again() -> None:
+    box = Outbox(OutboxSettings(batch_size=2))
+    for n in range(3):
+        box.put(some_feedback(f"f{n}"))
+    box.next_batch()
+
+    assert box.acknowledge(("f2",)) == ("f2",)
+
+    assert box.next_batch() == ()
+
+
 def test_an_acknowledgement_that_comes_twice_counts_once(house: House) -> None:
     house.add(OutboxSettings(batch_size=2))
     house.book()
@@ -482,6 +498,7 @@ def test_open_decisions_are_closed_at_the_stop_and_wait_in_the_journal(house: Ho
     traded = house.trade("o1", Side.BUY, 2, 1_000)
     house.wait(2.0)
     house.book(1_003)
+    house.add(OutboxSettings(batch_size=1))
 
     house.actor.on_stop()
 
@@ -508,6 +525,52 @@ def test_decisions_that_a_kill_left_open_are_closed_by_the_next_run(house: House
     assert [house.kept[each].trade_outcome for each in (abstained, "s-d3", unfilled)] == [None, TradeOutcome.EXECUTED, None]
     assert house.kept[abstained].markouts_ticks == {}
     assert house.client.sent == [tuple(house.kept)]
+
+
+def test_a_decision_that_closed_before_an_older_one_is_not_touched_by_the_next_run(house: House) -> None:
+    house.book(1_000)
+    older = house.trade("o1", Side.BUY, 2, 1_000)
+    house.journal.append("ExecutionReport", report("o1", ReportKind.FILLED, 2))
+    younger = house.decide()
+    house.wait(31.0)
+    house.book(1_004)
+    assert list(house.kept) == [younger]
+
+    house.start()
+
+    assert set(house.kept) == {younger, older}
+    assert house.kept[younger].markouts_ticks == {"1": 0.0, "5": 0.0, "30": 0.0}
+    assert house.kept[older].trade_outcome is TradeOutcome.EXECUTED
+
+
+def test_after_a_clean_stop_nothing_is_read_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.book()
+    house.decide()
+    house.actor.on_stop()
+    monkeypatch.setattr("framework.inference.feedback_log.interrupted", lambda *_: pytest.fail("the journal was read"))
+
+    house.start()
+
+    assert len(house.kept) == 1
+
+
+def test_a_closed_decision_is_published_with_its_outcome(house: House) -> None:
+    told: list[Any] = []
+
+    class Listener(Actor):
+        def handle(self, message: Any) -> None:
+            told.append(message)
+
+    house.bus.register(Listener("listener"))
+    house.bus.subscribe("listener", DecisionClosed)
+    house.book(1_000)
+    opened = house.trade("o1", Side.BUY, 2, 1_000)
+    house.fill("o2", Side.SELL, 2, 1_001, None)
+    house.wait(31.0)
+    house.book()
+
+    [closed] = told
+    assert (closed.decision_id, closed.trade_outcome, closed.pnl) == (opened, TradeOutcome.PROFIT, Decimal(10))
 
 
 def test_a_decision_is_closed_once_whatever_runs_follow(house: House) -> None:
