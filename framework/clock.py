@@ -95,3 +95,8 @@ class LiveClock:
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the loop at `when_ns`."""
         return self._call_later(max(0, when_ns - self.now_ns()) / NS_PER_S, callback)
+
+
+def wall_time_ns() -> int:
+    """Return the wall time, ns UTC: for the command line, which acts outside of every market time."""
+    return time.time_ns()
