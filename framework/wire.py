@@ -7,26 +7,37 @@ with `{`, the mission's structures as written. The specification is `docs/wire.m
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 
 from framework.errors import ErrorCode, WireError
-from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, ROW_SCHEMA_HASH, Rows, Window
+from framework.model import FlowType, TradeOutcome
+from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, ROW_SCHEMA_HASH, Float32Array, Int32Array, Rows, Window
 
 PROTOCOL_VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_WINDOW_ROWS: Final = 2_000
 MAX_BARS: Final = 1_000
-MAX_LEVELS_JSON: Final = 1_000
+MAX_FEEDBACK_ITEMS: Final = 5_000
+MAX_TIMEOUT_MS: Final = 60_000.0
+"""A deadline farther away is not one: a prediction is about the next seconds."""
+
+Id = Annotated[str, msgspec.Meta(max_length=128)]
+Text = Annotated[str, msgspec.Meta(max_length=1_000)]
+Fact = str | float | int | bool | None
+Snapshot = Annotated[dict[Annotated[str, msgspec.Meta(max_length=100)], Fact], msgspec.Meta(max_length=50)]
+"""What the market or the book was like, as flat facts: nothing nested, so nothing deep."""
 
 
 class _Header(msgspec.Struct, array_like=True, frozen=True, kw_only=True, tag_field="type"):
     """Common head: protocol version and the id that the answer repeats."""
 
     version: int
-    request_id: str
+    request_id: Id
 
 
 class Ping(_Header, array_like=True, frozen=True, kw_only=True, tag="ping"):
@@ -34,13 +45,13 @@ class Ping(_Header, array_like=True, frozen=True, kw_only=True, tag="ping"):
 
 
 class PredictRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="predict"):
-    """Predict from the window in the payload frame. `timeout_ms` is what is left of the deadline at sending."""
+    """Predict from the window in the payload frame. `timeout_ms` is what is left of the deadline at sending, at most 60 s."""
 
     timeout_ms: float
-    instrument_id: str
+    instrument_id: Id
     tick_size: float
     has_trades: bool
-    schema_hash: str
+    schema_hash: Id
     row_count: int
     bar_count: int
 
@@ -48,13 +59,13 @@ class PredictRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="p
 class TrainRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="train"):
     """Start a training on the service's dataset directory; `reason` is kept with the version."""
 
-    reason: str
+    reason: Text
 
 
 class FeedbackRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="feedback"):
     """Store a batch; each item is the mission's structure plus `feedback_id`, markouts and ids (`FeedbackItem`)."""
 
-    items: tuple[FeedbackItem, ...]
+    items: Annotated[tuple[FeedbackItem, ...], msgspec.Meta(max_length=MAX_FEEDBACK_ITEMS)]
 
 
 class StatusRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="status"):
@@ -64,32 +75,32 @@ class StatusRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="st
 class ModelsRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="models"):
     """List versions, or promote / roll back. `action` is `list`, `promote` or `rollback`."""
 
-    action: str
-    version_id: str = ""
+    action: Id
+    version_id: Id = ""
 
 
 class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision and its outcome, in the mission's names; the optional fields are ours."""
+    """One decision and its outcome, in the mission's names; the optional fields are ours. `check_feedback` says what it may hold."""
 
-    timestamp: str
-    prediction_flow_type: str | None
+    timestamp: Id
+    prediction_flow_type: Id | None
     prediction_confidence: float | None
     trade_executed: bool
-    trade_outcome: str | None
-    market_data_snapshot: dict[str, Any]
-    dom_data_snapshot: dict[str, Any]
-    feedback_id: str = ""
-    decision_id: str = ""
-    prediction_id: str = ""
-    strategy_id: str = ""
-    instrument_id: str = ""
-    model_version: str = ""
+    trade_outcome: Id | None
+    market_data_snapshot: Snapshot
+    dom_data_snapshot: Snapshot
+    feedback_id: Id = ""
+    decision_id: Id = ""
+    prediction_id: Id = ""
+    strategy_id: Id = ""
+    instrument_id: Id = ""
+    model_version: Id = ""
     ts_event: int = 0
     as_of_sequence: int = 0
-    action: str = ""
-    reason: str = ""
+    action: Id = ""
+    reason: Text = ""
     pnl: float | None = None
-    markouts_ticks: dict[str, float] = {}
+    markouts_ticks: Annotated[dict[Id, float], msgspec.Meta(max_length=50)] = {}
 
 
 class Pong(_Header, array_like=True, frozen=True, kw_only=True, tag="pong"):
@@ -103,7 +114,10 @@ class Pong(_Header, array_like=True, frozen=True, kw_only=True, tag="pong"):
 
 
 class PredictReply(_Header, array_like=True, frozen=True, kw_only=True, tag="prediction"):
-    """Probabilities over the next `horizon_rows` rows, flow type, confidence, and what stood behind them."""
+    """Probabilities over the next `horizon_rows` rows, flow type, confidence, and what stood behind them.
+
+    `instrument_id`, `as_of_ns` and `as_of_sequence` repeat the window's: an answer about another one is not used.
+    """
 
     flow_type: str
     confidence: float
@@ -118,6 +132,7 @@ class PredictReply(_Header, array_like=True, frozen=True, kw_only=True, tag="pre
     regime: int
     shock_score: float
     compute_us: float
+    instrument_id: Id = ""
 
 
 class TrainReply(_Header, array_like=True, frozen=True, kw_only=True, tag="train_accepted"):
@@ -194,13 +209,58 @@ def _decode(decoder: msgspec.msgpack.Decoder[Any], frame: bytes) -> Any:
     try:
         message = decoder.decode(frame)
     except msgspec.ValidationError as exc:
-        code = ErrorCode.UNKNOWN_TYPE if "Invalid value" in str(exc) else ErrorCode.BAD_FIELD
+        code = ErrorCode.UNKNOWN_TYPE if str(exc).startswith("Invalid value") else ErrorCode.BAD_FIELD
         raise WireError(code, str(exc)) from exc
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise WireError(ErrorCode.DECODE, str(exc)) from exc
     if message.version != PROTOCOL_VERSION:
         raise WireError(ErrorCode.UNSUPPORTED_VERSION, f"version {message.version}, this side speaks {PROTOCOL_VERSION}")
     return message
+
+
+def request_id_of(frame: bytes) -> str:
+    """Return the request id of a header that may be wrong in every other way, or "". Never raises."""
+    if len(frame) > MAX_FRAME_BYTES:
+        return ""
+    try:
+        head = msgspec.msgpack.decode(frame)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError):
+        return ""
+    is_header = isinstance(head, list) and len(head) >= 3 and isinstance(head[2], str) and len(head[2]) <= 128
+    return head[2] if is_header else ""
+
+
+def check_timeout(timeout_ms: float) -> None:
+    """Raise `WireError`: BAD_FIELD for what is no deadline, EXPIRED for one that is over."""
+    if not timeout_ms <= MAX_TIMEOUT_MS:  # also NaN
+        raise WireError(ErrorCode.BAD_FIELD, f"timeout_ms must be at most {MAX_TIMEOUT_MS:g}, got {timeout_ms}")
+    if timeout_ms <= 0:
+        raise WireError(ErrorCode.EXPIRED, "the deadline was over when the request was sent")
+
+
+def check_feedback(items: Iterable[FeedbackItem]) -> None:
+    """Raise `WireError` (BAD_FIELD, with the path) for an item whose words or numbers are none that the structure allows."""
+    for position, item in enumerate(items):
+        wrong = _wrong_feedback_field(item)
+        if wrong:
+            raise WireError(ErrorCode.BAD_FIELD, f"{wrong} - at `$.items[{position}]`")
+
+
+def _wrong_feedback_field(item: FeedbackItem) -> str:
+    confidence, pnl = item.prediction_confidence, item.pnl
+    if item.prediction_flow_type is not None and item.prediction_flow_type not in FlowType.__members__:
+        return f"prediction_flow_type must be one of {', '.join(FlowType)} or null"
+    if item.trade_outcome is not None and item.trade_outcome not in TradeOutcome.__members__:
+        return f"trade_outcome must be one of {', '.join(TradeOutcome)} or null"
+    if confidence is not None and not 0 <= confidence <= 1:
+        return "prediction_confidence must be 0 to 1 or null"
+    numbers = [*item.market_data_snapshot.values(), *item.dom_data_snapshot.values(), *item.markouts_ticks.values(), pnl]
+    if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+        return "numbers must be finite"
+    whole = [number for number in numbers if isinstance(number, int)]
+    if not all(-(1 << 63) <= number < 1 << 63 for number in [*whole, item.ts_event, item.as_of_sequence]):
+        return "integers must fit into 64 bits"
+    return ""
 
 
 def predict_request(window: Window, *, request_id: str, timeout_ms: float) -> PredictRequest:
@@ -242,7 +302,7 @@ def decode_window(request: PredictRequest, payload: bytes) -> Window:
         offset += flat.nbytes
     bars = np.frombuffer(payload, "<f8", request.bar_count * len(BAR_COLUMNS), offset)
     rows = Rows(segment=np.zeros(request.row_count, np.int64), **arrays)
-    _check_values(rows, bars)
+    check_rows(rows, bars)
     return Window(
         instrument_id=request.instrument_id,
         tick_size=request.tick_size,
@@ -266,14 +326,26 @@ def _check_counts(request: PredictRequest, payload_bytes: int) -> None:
         raise WireError(ErrorCode.BAD_FIELD, f"payload must have {expected} bytes, got {payload_bytes}")
 
 
-def _check_values(rows: Rows, bars: np.ndarray[Any, Any]) -> None:
-    sizes_are_sound = np.isfinite(rows.bid_sizes).all() and np.isfinite(rows.ask_sizes).all()
-    if not (sizes_are_sound and rows.bid_sizes.min() >= 0 and rows.ask_sizes.min() >= 0):
-        raise WireError(ErrorCode.BAD_FIELD, "sizes must be finite and not negative")
+def check_rows(rows: Rows, bars: np.ndarray[Any, Any]) -> None:
+    """Raise `WireError` (BAD_FIELD) for numbers that are not finite, times that run backwards, levels unsorted or crossed."""
+    _check_side("bid", np.less, rows.bid_ticks, rows.bid_sizes)
+    _check_side("ask", np.greater, rows.ask_ticks, rows.ask_sizes)
     if not (np.isfinite(rows.flow).all() and np.isfinite(bars).all()):
         raise WireError(ErrorCode.BAD_FIELD, "flow and bars must be finite")
-    if (np.diff(rows.ts_event) < 0).any() or (np.diff(rows.sequence) < 0).any():
+    if rows.ts_event[0] < 0 or (rows.ts_event[1:] < rows.ts_event[:-1]).any() or (rows.sequence[1:] < rows.sequence[:-1]).any():
         raise WireError(ErrorCode.BAD_FIELD, "ts_event and sequence must not run backwards")
     two_sided = (rows.bid_sizes[:, 0] > 0) & (rows.ask_sizes[:, 0] > 0)
-    if (rows.bid_ticks[two_sided, 0] >= rows.ask_ticks[two_sided, 0]).any():
+    if (two_sided & (rows.bid_ticks[:, 0] >= rows.ask_ticks[:, 0])).any():
         raise WireError(ErrorCode.BAD_FIELD, "best bid must be below best ask")
+
+
+def _check_side(name: str, is_worse: np.ufunc, ticks: Int32Array, sizes: Float32Array) -> None:
+    smallest = sizes.min()
+    if not (smallest >= 0 and sizes.max() < np.inf):  # also NaN
+        raise WireError(ErrorCode.BAD_FIELD, f"{name} sizes must be finite and not negative")
+    follows = is_worse(ticks[:, 1:], ticks[:, :-1])
+    if smallest == 0:  # levels are missing: only behind the others
+        present = sizes > 0
+        follows = np.where(present[:, 1:], follows & present[:, :-1], True)  # noqa: FBT003
+    if not follows.all():
+        raise WireError(ErrorCode.BAD_FIELD, f"{name} levels must be sorted, best first, without gaps")
