@@ -141,7 +141,15 @@ class House:
             self.bus.register(actor)
         self.bus.subscribe("decisions", DecisionMade)
 
-    def run(self, strategy_class: type[Strategy], *, with_ml: bool = True, recovered: Recovered | None = None, **keys: Any) -> Any:
+    def run(
+        self,
+        strategy_class: type[Strategy],
+        *,
+        with_ml: bool = True,
+        recovered: Recovered | None = None,
+        is_book_sound: bool = True,
+        **keys: Any,
+    ) -> Any:
         file = StrategyFile(name="s1", strategy="m:C", instrument_id="TIDE.SIM", **keys)
         analyzer = OrderFlowAnalyzer(
             strategy_id="s1",
@@ -162,6 +170,7 @@ class House:
             decision_ids=IdSequence("s1-d", last=3),
             analyzer=analyzer if with_ml else None,
             recovered=recovered or Recovered(),
+            is_book_sound=is_book_sound,
         )
         self.strategy = strategy_class(context, read_parameters(strategy_class, file))
         self.actor = StrategyActor(self.strategy)
@@ -570,6 +579,27 @@ def test_an_invalid_book_stops_requests_until_it_recovers(house: House) -> None:
     assert strategy.request_prediction() == NotDue(Cell.BOOK_INVALID)
     house.publish(BookRecovered(instrument_id="TIDE.SIM", ts_event=2))
     assert strategy.request_prediction() == Requested("p1")
+
+
+def test_a_strategy_that_starts_in_a_bad_spell_knows_it(house: House) -> None:
+    strategy = house.run(Diary, is_book_sound=False)
+
+    assert not strategy.is_book_sound
+    assert strategy.request_prediction() == NotDue(Cell.BOOK_INVALID)
+
+
+def test_an_outcome_after_the_stop_reaches_nobody(house: House) -> None:
+    strategy = house.run(Diary)
+    house.book()
+    strategy.request_prediction()
+    house.actor.on_stop()
+    before = list(strategy.calls)
+
+    house.client.answer()
+    house.drain()
+
+    assert strategy.calls == before
+    assert strategy.stats()["late_dropped"] == 1
 
 
 # --- the mission's decision flow -------------------------------------------------------------------------------------------

@@ -371,6 +371,28 @@ def test_the_pnl_of_all_feedback_is_the_pnl_of_the_portfolio_once_flat(
     assert sum(attributed, Decimal(0)) == book.realized_pnl - book.fees
 
 
+def test_a_fill_in_another_instrument_is_nobodys_round_trip(house: House) -> None:
+    house.book()
+    opened = house.trade("o1", Side.BUY, 2, 1_000)
+    house.publish(
+        Filled(
+            client_order_id="o9",
+            trade_id="t9",
+            strategy_id="s",
+            instrument_id="EBB.SIM",
+            ts_event=house.clock.now_ns(),
+            side=Side.SELL,
+            quantity=2,
+            price_ticks=5,
+            fee=Decimal(0),
+            liquidity=Liquidity.TAKER,
+        )
+    )
+    house.wait(60.0)
+
+    assert house.feedback(opened).trade_outcome is TradeOutcome.EXECUTED
+
+
 def test_open_decisions_are_bounded_and_the_oldest_is_closed_early(houses: Callable[..., House]) -> None:
     house = houses(max_open=3)
     house.book()

@@ -30,6 +30,19 @@ def test_the_weight_of_a_book_halves_in_its_half_life(make_book: Callable[..., B
     assert rule.side() is Side.BUY
 
 
+def test_a_cold_rule_neither_enters_nor_closes(make_book: Callable[..., BookSnapshot]) -> None:
+    rule = ImbalanceRule(ImbalanceParameters(half_life_s=2.0))
+    rule.update(make_book(0, (1,), (9,)))
+    rule.update(make_book(3 * S, (1,), (9,)))
+
+    assert rule.imbalance < -0.3
+    assert rule.side() is None
+    assert not rule.is_against(1)
+    rule.update(make_book(4 * S, (1,), (9,)))
+    assert rule.is_against(1)
+    assert not rule.is_against(-1)
+
+
 def test_only_the_best_levels_count(make_book: Callable[..., BookSnapshot]) -> None:
     rule = ImbalanceRule(ImbalanceParameters(half_life_s=0.001, levels=2))
 
