@@ -62,6 +62,11 @@ class IdSequence:
         numbers = (used_id.removeprefix(prefix) for used_id in used_ids if used_id.startswith(prefix))
         return IdSequence(prefix, max((int(number) for number in numbers if number.isdecimal()), default=0))
 
+    @property
+    def last(self) -> int:
+        """Return the highest number used."""
+        return self._last
+
     def next_id(self) -> str:
         """Return the next id."""
         self._last += 1
