@@ -24,6 +24,15 @@ def log_losses(probabilities: Float64Array, classes: Int64Array) -> Float64Array
     return np.asarray(-np.log(np.clip(probabilities[np.arange(len(classes)), classes], 1e-12, 1.0)))
 
 
+def direction_losses(probabilities: Float64Array, classes: Int64Array) -> Float64Array:
+    """Return -ln of the conditional probability of the side that the mid moved to, per row; 0 where it did not move.
+
+    It is the part of the log-loss that is about direction: loss of (down, flat, up) = loss of (moves or not) + this.
+    """
+    chosen = np.where(classes == UP, up_given_move(probabilities), 1 - up_given_move(probabilities))
+    return np.where(classes == FLAT, 0.0, -np.log(np.clip(chosen, 1e-12, 1.0)))
+
+
 def brier(probabilities: Float64Array, classes: Int64Array) -> float:
     """Return the multiclass Brier score (Brier 1950): mean squared distance to the outcome, 0 to 2."""
     return float(np.mean(np.sum((probabilities - np.eye(3)[classes]) ** 2, axis=1)))

@@ -12,7 +12,7 @@ from framework.window import Float64Array, Int64Array
 from framework.wire import FeedbackItem
 from ml_actor import splits
 from ml_actor.artifacts import pack
-from ml_actor.evaluation import acting, is_better, log_losses, scores, without_nan
+from ml_actor.evaluation import acting, direction_losses, is_better, log_losses, scores, without_nan
 from ml_actor.features.catalogue import INDEX
 from ml_actor.features.engine import AdvancedMLFeatureEngine, select
 from ml_actor.fitting import Examples, FitRefused, calibrate, choose_rule, choose_tree_weight, fit_linear, fit_regimes, fit_shock, fit_trees
@@ -39,7 +39,8 @@ def train_on(
     report("features", 0.05)
     prepared = prepare(recordings, job, feedback)
     if isinstance(prepared, str):
-        return TrainingResult(ok=False, reason=prepared)
+        damage = f"; {len(refused_parts)} parts of the dataset were refused, first: {refused_parts[0]}" if refused_parts else ""
+        return TrainingResult(ok=False, reason=prepared + damage)
     try:
         bundle, facts = _fit(prepared, job, report)
     except FitRefused as exc:
@@ -119,7 +120,7 @@ def _evaluate(bundle: ModelBundle, test: Slice, train_rows: Examples) -> dict[st
         "share_flat": float((classes == 1).mean()),
         "scores": table,
         "acting": acting(probabilities, test.moves, bundle.rule),
-        "beats_prior": list(is_better(log_losses(probabilities, classes), log_losses(prior, classes), bundle.horizon_rows)),
+        "beats_coin": list(is_better(direction_losses(probabilities, classes), direction_losses(prior, classes), bundle.horizon_rows)),
         "skill": 1 - table["model"]["log_loss"] / table["prior"]["log_loss"],
     }
 
@@ -192,13 +193,17 @@ def _save(bundle: ModelBundle, prepared: Sequence[Prepared], job: TrainingJob, f
 
 
 def _gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Prepared], facts: dict[str, Any]) -> tuple[bool, str]:
-    """Say whether the new model should serve: better than the prior, and than the champion on rows that neither has seen."""
-    beats_prior, evidence = facts["metrics"]["beats_prior"]
-    if not beats_prior:
-        return False, f"no skill on the test slice against the class shares: {evidence}"
+    """Say whether the new model should serve.
+
+    It must tell up from down better than a coin on the test slice (which is what strategies act on; shares of unmoved
+    rows drift and say nothing about that), and have less log-loss than the champion on rows that neither has seen.
+    """
+    beats_coin, evidence = facts["metrics"]["beats_coin"]
+    if not beats_coin:
+        return False, f"no skill about the direction on the test slice: {evidence}"
     champion = registry.load_champion()
     if champion is None:
-        return True, f"no champion yet, and skill against the class shares: {evidence}"
+        return True, f"no champion yet, and skill about the direction: {evidence}"
     if champion.horizon_rows != bundle.horizon_rows:
         return True, f"the horizon changed from {champion.horizon_rows} to {bundle.horizon_rows} rows"
     seen = registry.manifest(champion.version).facts["data"]

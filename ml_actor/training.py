@@ -53,17 +53,24 @@ def _say(line: Any) -> None:
     sys.stdout.flush()
 
 
+def _restrict(memory_limit_mb: int) -> None:
+    os.nice(19)
+    if memory_limit_mb:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_limit_mb << 20, memory_limit_mb << 20))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job file in this process: niced, within its memory limit, dying with its parent; progress and result on stdout."""
     parser = argparse.ArgumentParser(prog="python -m ml_actor.training", description="Train one model version.")
     parser.add_argument("--job", type=Path, required=True, help="JSON file of a TrainingJob")
     job = msgspec.json.decode(parser.parse_args(arguments).job.read_bytes(), type=TrainingJob)
     die_with_parent()
-    os.nice(19)
-    if job.memory_limit_mb:
-        resource.setrlimit(resource.RLIMIT_AS, (job.memory_limit_mb << 20, job.memory_limit_mb << 20))
+    _restrict(job.memory_limit_mb)
     try:
         result = train(job, lambda stage, fraction: _say({"stage": stage, "fraction": fraction}))
+    except MemoryError:
+        limit = f"{job.memory_limit_mb} MB" if job.memory_limit_mb else "what the machine has"
+        result = TrainingResult(ok=False, reason=f"out of memory with {limit}: raise ml_service.memory_limit_mb or lower training.max_rows")
     # The parent waits for one result line whatever happens: a fault is told as such, with its trace on stderr.
     except Exception as exc:  # noqa: BLE001
         traceback.print_exc()

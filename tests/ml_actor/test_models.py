@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from framework.model import FlowType
 from ml_actor.calibration import Calibration, CalibrationKind, FlowRule, up_given_move
-from ml_actor.evaluation import auc, brier, calibration_error, is_better, log_losses, matthews
+from ml_actor.evaluation import auc, brier, calibration_error, direction_losses, is_better, log_losses, matthews
 from ml_actor.fitting import _FITS, Examples, calibrate, choose_rule, fit_linear, fit_shock, fit_trees
 from ml_actor.labels import DOWN, FLAT, UP
 from ml_actor.models import CLIP_SIGMAS, LinearModel, pool
@@ -255,6 +255,14 @@ def test_scores_agree_with_sklearn() -> None:
     assert matthews(guesses, classes) == pytest.approx(metrics.matthews_corrcoef(classes, guesses))
     assert auc(rounded, is_up) == pytest.approx(metrics.roc_auc_score(is_up, rounded))
     assert brier(np.eye(3)[classes], classes) == 0.0
+
+
+def test_the_loss_of_three_classes_is_that_of_moving_plus_that_of_the_direction() -> None:
+    probabilities = some_probabilities(500)
+    classes = outcomes(probabilities)
+    p_moves = np.where(classes == FLAT, probabilities[:, FLAT], 1 - probabilities[:, FLAT])
+
+    np.testing.assert_allclose(log_losses(probabilities, classes), -np.log(p_moves) + direction_losses(probabilities, classes))
 
 
 def test_honest_confidence_has_no_calibration_error_and_boasting_has() -> None:

@@ -182,7 +182,7 @@ def test_a_market_without_signal_gives_a_version_that_the_gate_does_not_promote(
 
     assert result.ok
     assert not result.promote
-    assert result.promote_reason.startswith("no skill on the test slice")
+    assert result.promote_reason.startswith("no skill about the direction on the test slice")
 
 
 def test_a_champion_is_only_compared_on_rows_it_has_not_seen(
@@ -342,6 +342,14 @@ def test_a_damaged_part_is_left_out_and_named_in_the_manifest(dataset: Path, job
     assert part.name in facts["data"]["refused_parts"][0]
 
 
+def test_too_few_rows_because_of_damaged_parts_names_them(dataset: Path, job_for: JobMaker, tmp_path: Path) -> None:
+    for part in dataset.glob("part-*"):
+        part.write_bytes(b"")
+    result = training.train(job_for(tmp_path / "models", dataset_dir=str(dataset)), lambda *_: None)
+
+    assert "3 parts of the dataset were refused, first: part-" in result.reason
+
+
 def test_a_damaged_feedback_file_is_refused(dataset: Path, job_for: JobMaker, tmp_path: Path) -> None:
     (tmp_path / "feedback.jsonl").write_text("{")
     result = training.train(
@@ -351,19 +359,26 @@ def test_a_damaged_feedback_file_is_refused(dataset: Path, job_for: JobMaker, tm
     assert "feedback.jsonl:1: not a feedback item" in result.reason
 
 
-def test_a_fault_in_the_child_is_told_in_its_result_line(
-    job_for: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        (OSError("disk full"), 1, "fault: OSError: disk full"),
+        (MemoryError(), 0, "out of memory with 900 MB: raise ml_service.memory_limit_mb or lower training.max_rows"),
+    ],
+)
+def test_what_goes_wrong_in_the_child_is_told_in_its_result_line(
+    fault: Exception, code: int, reason: str, job_for: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def fails(*_: Any) -> Any:
-        raise OSError("disk full")
+        raise fault
 
-    (tmp_path / "job.json").write_bytes(msgspec.json.encode(job_for(tmp_path)))
+    (tmp_path / "job.json").write_bytes(msgspec.json.encode(job_for(tmp_path, memory_limit_mb=900)))
     monkeypatch.setattr(training, "train", fails)
-    monkeypatch.setattr(training, "die_with_parent", lambda: None)
-    monkeypatch.setattr(training.os, "nice", lambda _: 0)
+    for name in ("die_with_parent", "_restrict"):
+        monkeypatch.setattr(training, name, lambda *_: None)
 
-    assert training.main(["--job", str(tmp_path / "job.json")]) == 1
-    assert capsys.readouterr().out == '{"result":{"ok":false,"reason":"fault: OSError: disk full"}}\n'
+    assert training.main(["--job", str(tmp_path / "job.json")]) == code
+    assert msgspec.json.decode(capsys.readouterr().out) == {"result": {"ok": False, "reason": reason}}
 
 
 # --- real data ---------------------------------------------------------------------------------------------------
