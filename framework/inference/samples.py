@@ -6,9 +6,12 @@ recorder costs a book nothing and misses none under load.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from concurrent.futures import Future
+from typing import Final, Protocol
 
 import msgspec
 
@@ -31,11 +34,11 @@ class SampleWriter(Protocol):
     def total_rows(self) -> int:
         """Return how many rows the dataset has."""
 
-    def append(self, instrument: Instrument, rows: Rows) -> None:
-        """Append rows. Raises `StorageError`."""
+    def append(self, instrument: Instrument, rows: Rows, *, after_gap: bool = False) -> None:
+        """Append rows; `after_gap` says that rows before these are missing. Raises `StorageError`."""
 
-    def seal(self) -> int:
-        """Make what was appended visible to readers."""
+    def seal(self) -> int | Future[int]:
+        """Make what was appended visible to readers, now or (a future) in the background. Raises `StorageError`."""
 
 
 class TrainingTrigger(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +65,7 @@ class _Source:
 
 
 class SampleRecorder(Actor):
-    """Record the rows of every instrument that was added. Writing stops at the first `StorageError`; trading goes on."""
+    """Record the rows of every instrument that was added. Appending stops at the first `StorageError`; trading goes on."""
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class SampleRecorder(Actor):
         self._request_training = request_training
         self._sources: dict[str, _Source] = {}
         self._new_rows = 0
+        self._is_stopped = False
         self._timer: Timer | None = None
         self._counts = {"rows": 0, "lost_rows": 0, "trainings_requested": 0, "storage_errors": 0}
         self._log = logging.getLogger("SampleRecorder")
@@ -114,11 +118,34 @@ class SampleRecorder(Actor):
         self._flush()
 
     def train_now(self, reason: str) -> None:
-        """Append and seal everything, then ask for a training. Raises nothing: a full disk is logged and counted."""
+        """Append and seal everything, then ask for a training. Raises nothing: a disk that fails is logged and counted."""
         self._flush()
-        if not self._guarded(self._writer.seal):
-            return
         self._new_rows = 0
+        try:
+            sealed = self._writer.seal()
+        except StorageError as exc:
+            self._on_seal_failed(exc)
+            return
+        if isinstance(sealed, Future):
+            # Comes back on the loop, not on the writer's thread: this actor belongs to the loop.
+            asyncio.wrap_future(sealed).add_done_callback(functools.partial(self._on_sealed, reason))
+        else:
+            self._ask(reason)
+
+    def _on_sealed(self, reason: str, sealed: asyncio.Future[int]) -> None:
+        if sealed.cancelled():
+            return
+        failure = sealed.exception()
+        if failure is None:
+            self._ask(reason)
+        else:
+            self._on_seal_failed(failure)
+
+    def _on_seal_failed(self, failure: BaseException) -> None:
+        self._counts["storage_errors"] += 1
+        self._log.error("No training: its samples cannot be sealed: %s", failure)
+
+    def _ask(self, reason: str) -> None:
         self._counts["trainings_requested"] += 1
         self._log.info("Requesting training: %s (%d rows)", reason, self._writer.total_rows)
         self._request_training(reason)
@@ -126,28 +153,28 @@ class SampleRecorder(Actor):
     def _take(self, source: _Source, dom: DomView) -> None:
         total = dom.total_rows
         rows = dom.rows_since(source.taken)
-        self._counts["lost_rows"] += total - source.taken - len(rows)
+        lost = total - source.taken - len(rows)
         source.taken = total
-        if len(rows) and self._guarded(lambda: self._writer.append(source.instrument, rows)):
-            self._counts["rows"] += len(rows)
-            self._new_rows += len(rows)
+        self._counts["lost_rows"] += lost
+        if len(rows) and not self._is_stopped:
+            self._append(source.instrument, rows, after_gap=lost > 0)
+
+    def _append(self, instrument: Instrument, rows: Rows, *, after_gap: bool) -> None:
+        try:
+            self._writer.append(instrument, rows, after_gap=after_gap)
+        except StorageError as exc:
+            # Samples are worth less than the strategy loop: it goes on without them.
+            self._is_stopped = True
+            self._counts["storage_errors"] += 1
+            self._log.error("Training samples are no longer recorded: %s", exc)
+            return
+        self._counts["rows"] += len(rows)
+        self._new_rows += len(rows)
 
     def _flush(self) -> None:
         for source in self._sources.values():
             if source.dom is not None:
                 self._take(source, source.dom)
-
-    def _guarded(self, write: Callable[[], Any]) -> bool:
-        if self._counts["storage_errors"]:
-            return False
-        try:
-            write()
-        except StorageError as exc:
-            # Samples are worth less than the strategy loop: it goes on without them.
-            self._counts["storage_errors"] += 1
-            self._log.error("Training samples are no longer recorded: %s", exc)
-            return False
-        return True
 
     def _train_after_rows(self) -> None:
         wanted = self._trigger.after_new_rows

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from framework.clock import EventClock
 from framework.config import TrainingConfig
+from framework.dataset import BackgroundDatasetWriter, read_dataset
 from framework.errors import StorageError
 from framework.inference.samples import SampleRecorder, TrainingTrigger
 from framework.kernel.bus import EventBus
@@ -35,10 +38,12 @@ class MemoryWriter:
     def total_rows(self) -> int:
         return len(self.sequences)
 
-    def append(self, instrument: Instrument, rows: Rows) -> None:
+    def append(self, instrument: Instrument, rows: Rows, *, after_gap: bool = False) -> None:
         if self.is_full:
             raise StorageError("no space left")
         assert instrument == TIDE
+        if after_gap:
+            self.log.append("gap")
         self.log.append(f"append {len(rows)}")
         self.sequences += rows.sequence.tolist()
 
@@ -48,16 +53,18 @@ class MemoryWriter:
 
 
 class House:
-    def __init__(self, dom: Any, book: Callable[..., BookSnapshot], **trigger: Any) -> None:
+    def __init__(
+        self, dom: Any, book: Callable[..., BookSnapshot], writer: Any = None, request_training: Any = None, **trigger: Any
+    ) -> None:
         self.bus, self.clock, self.dom, self.make_book = EventBus(), EventClock(0), dom, book
-        self.writer = MemoryWriter()
+        self.writer = writer or MemoryWriter()
         self.asked: list[str] = []
         self.recorder = SampleRecorder(
             self.bus,
             self.clock,
             self.writer,
             trigger=TrainingTrigger(**({"min_rows": 0} | trigger)),
-            request_training=self.request_training,
+            request_training=request_training or self.request_training,
         )
         self.bus.register(self.recorder)
         self.recorder.on_start()
@@ -121,7 +128,10 @@ def test_rows_that_the_buffer_went_over_are_counted(build: Callable[..., House])
     house.rows(100, drain=False)
 
     assert house.writer.sequences == list(range(61, 101))
+    assert house.writer.log == ["gap", "append 40"]
     assert house.recorder.stats()["lost_rows"] == 60
+    house.rows(20)
+    assert house.writer.log == ["gap", "append 40", "append 20"]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -184,12 +194,46 @@ def test_triggers_are_off_by_default_and_the_schedule_ends_with_the_recorder(bui
     assert house.asked == []
 
 
+async def test_a_training_sees_the_rows_that_were_recorded_in_the_background(build: Callable[..., House], tmp_path: Path) -> None:
+    directory = tmp_path / "training_data.parquet"
+    writer = BackgroundDatasetWriter(directory)
+    seen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    house = build(
+        writer=writer,
+        after_new_rows=100,
+        request_training=lambda _: seen.set_result(read_dataset(directory, max_rows=1_000).total_rows),
+    )
+
+    house.rows(100)
+    async with asyncio.timeout(10):
+        rows = await seen
+    writer.close()
+
+    assert rows == 100
+
+
+async def test_a_seal_that_fails_costs_the_training_and_not_the_recording(
+    build: Callable[..., House], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = BackgroundDatasetWriter(tmp_path / "training_data.parquet")
+    house = build(writer=writer)
+    house.rows(50)
+    writer.close()
+
+    house.recorder.train_now("by hand")
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert house.asked == []
+    assert house.recorder.stats()["storage_errors"] == 1
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 def test_a_full_disk_ends_the_recording_and_not_the_trading(build: Callable[..., House], caplog: pytest.LogCaptureFixture) -> None:
     house = build(after_new_rows=1, every_minutes=1.0)
     house.writer.is_full = True
 
     house.rows(200)
-    house.recorder.train_now("by hand")
 
     assert house.writer.log == []
     assert house.asked == []
