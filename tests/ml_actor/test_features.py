@@ -110,6 +110,23 @@ def test_a_window_without_rows_is_refused(make_market: MarketMaker) -> None:
         ENGINE.transform(window_of(select(make_market(10), slice(0, 0))))
 
 
+@given(rows=any_rows(), scale=st.sampled_from([1.0, 1e-30, 1e30]), has_trades=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_no_window_that_the_wire_lets_through_breaks_a_prediction(trained: Any, rows: Rows, scale: float, has_trades: bool) -> None:
+    scaled = dataclasses.replace(
+        rows,
+        bid_sizes=rows.bid_sizes * np.float32(scale),
+        ask_sizes=rows.ask_sizes * np.float32(scale),
+        flow=rows.flow * np.float32(1 / scale),
+        ts_event=rows.ts_event * 1_000_000,
+    )
+    scores = trained.registry.load(trained.result.version).predict(window_of(scaled, has_trades=has_trades))
+
+    numbers = [scores.p_down, scores.p_flat, scores.p_up, scores.confidence, scores.shock_score]
+    assert all(0 <= number <= 1 for number in numbers)
+    assert scores.p_down + scores.p_flat + scores.p_up == pytest.approx(1.0)
+
+
 # --- the formulas ------------------------------------------------------------------------------------------------
 
 
