@@ -62,12 +62,17 @@ class Delivery:
         self._schedule()
         self.flush()
 
-    def stop(self) -> tuple[Feedback, ...]:
-        """Send no more; return what is unsent."""
+    def hand_over(self) -> tuple[Feedback, ...]:
+        """Send no more; return what is unsent, for the delivery that takes over."""
         self._client = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         return self._outbox.pending()
+
+    def finish(self) -> None:
+        """Send all the rest now; what is not acknowledged before the process ends is sent by the next run."""
+        self._cancel_timer()
+        self._outbox.is_flushing = True
+        self._send()
 
     def put(self, feedback: Feedback) -> None:
         """Take new feedback, and send a batch if one is full."""
@@ -87,6 +92,10 @@ class Delivery:
             self.acknowledged += len(known)
             self._forget(known)
             self._send()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _put(self, feedback: Feedback) -> None:
         dropped = self._outbox.put(feedback)

@@ -122,7 +122,7 @@ class FeedbackActor(Actor):
         )
         before = self._deliveries.get(strategy_id)
         if before is not None:
-            unsent = before.stop()
+            unsent = before.hand_over()
             delivery.acknowledged, delivery.dropped = before.acknowledged, before.dropped
         else:
             unsent = tuple(self._recovered.pop(strategy_id, ()))
@@ -143,15 +143,15 @@ class FeedbackActor(Actor):
         self._handlers[type(message)](message)
 
     def on_stop(self) -> None:
-        """Close every open decision with what is known; all of it waits in the journal for the next start."""
-        for delivery in self._deliveries.values():
-            delivery.stop()
+        """Close every open decision with what is known, and send all of it; the next start sends what nobody acknowledged."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._resolve_markouts(self._clock.now_ns())
         for decision_id in tuple(self._open):
             self._close(decision_id)
         self._kept.mark_clean()
+        for delivery in self._deliveries.values():
+            delivery.finish()
 
     # --- following decisions -----------------------------------------------------------------------------------------------
 

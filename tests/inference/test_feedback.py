@@ -514,7 +514,7 @@ def test_unsent_feedback_is_sent_by_the_next_run(house: House) -> None:
     assert house.actor.stats()["pending"] == 3
 
 
-def test_open_decisions_are_closed_at_the_stop_and_wait_in_the_journal(house: House) -> None:
+def test_open_decisions_are_closed_at_the_stop_and_sent_with_all_the_rest(house: House) -> None:
     house.book(1_000)
     abstained = house.decide()
     traded = house.trade("o1", Side.BUY, 2, 1_000)
@@ -526,8 +526,11 @@ def test_open_decisions_are_closed_at_the_stop_and_wait_in_the_journal(house: Ho
 
     assert house.feedback(abstained).markouts_ticks == {"1": 0.0}
     assert house.feedback(traded).trade_outcome is TradeOutcome.EXECUTED
+    house.client.acknowledge()
+    house.bus.drain()
     house.wait(600.0)
-    assert house.client.sent == []
+    assert house.client.sent == [(abstained,), (traded,)]
+    assert list(house.kept) == [traded]
 
 
 def test_decisions_that_a_kill_left_open_are_closed_by_the_next_run(house: House) -> None:
