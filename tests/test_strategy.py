@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from framework.clock import EventClock
 from framework.config import StrategyFile
@@ -37,7 +39,7 @@ from framework.messages import (
     SubmitOrder,
     TradeTick,
 )
-from framework.model import Instrument, Liquidity, OrderStatus, OrderType, Side
+from framework.model import FlowType, Instrument, Liquidity, OrderStatus, OrderType, Side
 from framework.strategy import (
     IdSequence,
     MLStrategy,
@@ -525,6 +527,37 @@ def test_close_when_flat_does_nothing_and_after_a_denial_tries_again(house: Hous
     assert strategy.close() is not None
 
 
+def test_a_close_waits_for_an_order_that_leaves_the_position_too(house: House) -> None:
+    strategy = house.run(Diary, recovered=Recovered(position_lots=2, average_ticks=1_000.0))
+    strategy.sell(2, limit_ticks=1_010)
+    house.drain()
+    [target] = house.orders
+
+    assert strategy.close(decision_id="d9") is None
+    assert strategy.is_closing
+    house.book()
+    assert len(house.orders) == 1
+    house.order(target, OrderStatus.CANCELED)
+    house.book()
+
+    order = house.orders[-1]
+    assert (order.side, order.quantity, order.limit_ticks, order.reduce_only, order.decision_id) == (Side.SELL, 2, None, True, "d9")
+    assert strategy.is_closing
+
+
+def test_a_waiting_close_ends_when_the_other_order_closed_or_turned_the_position(house: House) -> None:
+    strategy = house.run(Diary, recovered=Recovered(position_lots=2, average_ticks=1_000.0))
+    strategy.sell(3)
+    house.drain()
+    strategy.close()
+    house.order(house.orders[0], OrderStatus.FILLED)
+    house.position(-1)
+    house.book()
+
+    assert len(house.orders) == 1
+    assert not strategy.is_closing
+
+
 def test_a_cancel_is_sent_once_and_again_after_the_venue_refused_it(house: House) -> None:
     strategy = house.run(Diary)
     order_id = strategy.buy(1, limit_ticks=990)
@@ -858,6 +891,53 @@ def test_an_ml_strategy_of_ten_lines_abstains_by_default(house: House) -> None:
     house.book()
 
     assert house.orders == []
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("book"), st.sampled_from([0.1, 0.6, 1.2])),
+    st.tuples(st.just("answer"), st.tuples(st.sampled_from(list(FlowType)), st.sampled_from([0.3, 0.61, 0.99, float("nan")]))),
+    st.tuples(st.just("fail"), st.sampled_from(list(FailureReason))),
+    st.tuples(st.just("default"), st.sampled_from(list(Action))),
+    st.tuples(st.just("leave"), st.sampled_from([None, "STOP_LOSS"])),
+    st.tuples(st.just("fill"), st.just(None)),
+    st.tuples(st.just("refuse"), st.sampled_from([OrderStatus.DENIED, OrderStatus.REJECTED, OrderStatus.CANCELED])),
+    st.tuples(st.just("sound"), st.booleans()),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(events=st.lists(EVENTS, max_size=80), on_sell=st.sampled_from(["short", "flat", "ignore"]), quantity=st.integers(1, 3))
+def test_whatever_happens_the_position_stays_within_one_entry_and_on_sell(events: Any, on_sell: str, quantity: int) -> None:
+    house = House()
+    strategy = house.run(YourFuturesStrategy, parameters={"on_sell": on_sell, "order_quantity": quantity})
+    done = 0
+
+    for what, value in events:
+        waiting = house.orders[done:]
+        if what == "book":
+            house.book(value)
+        elif what in ("answer", "fail") and house.client.on_outcome is not None:
+            house.client.answer(*value) if what == "answer" else house.client.fail(value)
+            house.client.on_outcome = None
+            house.drain()
+        elif what == "default":
+            strategy.default = value
+        elif what == "leave":
+            strategy.leave = value
+        elif what == "sound":
+            message = BookRecovered if value else BookInvalid
+            house.publish(message(instrument_id="TIDE.SIM", ts_event=0, **({} if value else {"reason": "crossed"})))
+        elif what in ("fill", "refuse") and waiting:
+            done += 1
+            house.order(waiting[0], OrderStatus.FILLED if what == "fill" else value)
+            if what == "fill":
+                house.position(strategy.position_lots + waiting[0].side.sign * waiting[0].quantity)
+
+        assert -quantity <= strategy.position_lots <= quantity
+        assert on_sell == "short" or strategy.position_lots >= 0
+        assert len(strategy.open_orders) == len(house.orders) - done <= 1
+    decided = {decision.decision_id for decision in house.decisions.heard}
+    assert {order.decision_id for order in house.orders} <= decided
 
 
 # --- loading -----------------------------------------------------------------------------------------------------------------

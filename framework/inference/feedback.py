@@ -182,7 +182,8 @@ class FeedbackActor(Actor):
         self._close_if_complete(entry)
 
     def _on_fill(self, fill: Filled) -> None:
-        sender = self._open.get(self._decision_of_order.get(fill.client_order_id, ""))
+        # A close that waited for another order is not in its decision's list, but carries its id.
+        sender = self._open.get(self._decision_of_order.get(fill.client_order_id, fill.decision_id or ""))
         if sender is not None:
             sender.filled += fill.quantity
         touched = [] if sender is None else [sender]

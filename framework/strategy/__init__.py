@@ -2,7 +2,8 @@
 
 from framework.inference.analyzer import NotDue, Requested
 from framework.strategy.actor import StrategyActor
-from framework.strategy.base import IdSequence, Recovered, Strategy, StrategyContext
+from framework.strategy.base import Strategy
+from framework.strategy.context import IdSequence, Recovered, StrategyContext
 from framework.strategy.loading import load_strategy, load_strategy_class, read_parameters
 from framework.strategy.ml import MLStrategy
 

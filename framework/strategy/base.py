@@ -10,19 +10,16 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, TypedDict, Unpack
+from typing import Final, NamedTuple, TypedDict, Unpack
 
 import msgspec
 
-from framework.clock import Clock
-from framework.config import Settings, StrategyFile
-from framework.inference.analyzer import NotDue, OrderFlowAnalyzer, Requested
+from framework.config import Settings
+from framework.inference.analyzer import NotDue, Requested
 from framework.inference.decision import Cell
-from framework.kernel.bus import EventBus
 from framework.messages import (
     Action,
     Bar,
@@ -41,61 +38,19 @@ from framework.messages import (
     SubmitOrder,
     TradeTick,
 )
-from framework.model import CLOSED, NS_PER_S, Instrument, OrderStatus, OrderType, Side, TimeInForce
-from framework.window import DomView
+from framework.model import CLOSED, NS_PER_S, OrderStatus, OrderType, Side, TimeInForce
+from framework.strategy.context import StrategyContext
 
 EXECUTION: Final = "execution"
 MAX_REASONS: Final = 100
 REFUSED: Final = frozenset({OrderStatus.DENIED, OrderStatus.REJECTED})
 
 
-class IdSequence:
-    """Ids `<prefix><n>`. `last` is the highest number ever used, read from the journal: an id is never used twice."""
+class _WaitingClose(NamedTuple):
+    """A close that waits for the end of another order: sign of the position, decision."""
 
-    def __init__(self, prefix: str, last: int = 0) -> None:
-        self._prefix = prefix
-        self._last = last
-
-    @staticmethod
-    def after(prefix: str, used_ids: Iterable[str]) -> IdSequence:
-        """Return the sequence that goes on after the highest of `used_ids` (ids of other prefixes are skipped)."""
-        numbers = (used_id.removeprefix(prefix) for used_id in used_ids if used_id.startswith(prefix))
-        return IdSequence(prefix, max((int(number) for number in numbers if number.isdecimal()), default=0))
-
-    @property
-    def last(self) -> int:
-        """Return the highest number used."""
-        return self._last
-
-    def next_id(self) -> str:
-        """Return the next id."""
-        self._last += 1
-        return f"{self._prefix}{self._last}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
-    """What a strategy already has when it starts: its position and orders of the run before."""
-
-    position_lots: int = 0
-    average_ticks: float = 0.0
-    open_orders: tuple[OrderUpdated, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StrategyContext:
-    """A strategy's collaborators. `analyzer` is None when there is no ML process at all (`ml_service.mode: off`)."""
-
-    file: StrategyFile
-    instrument: Instrument
-    bus: EventBus
-    clock: Clock
-    dom: DomView
-    order_ids: IdSequence
-    decision_ids: IdSequence
-    analyzer: OrderFlowAnalyzer | None = None
-    recovered: Recovered = Recovered()
-    is_book_sound: bool = True
+    sign: int
+    decision_id: str | None
 
 
 class OrderOptions(TypedDict, total=False):
@@ -130,6 +85,7 @@ class Strategy:
         self._open_orders = {order.client_order_id: order for order in context.recovered.open_orders}
         self._sent_ns = {order.client_order_id: order.ts_event for order in context.recovered.open_orders}
         self._close_order_id = self._recovered_close()
+        self._waiting_close: _WaitingClose | None = None
         self._refused_ns: int | None = None
         self._decisions: Counter[str] = Counter()
         self.apply_soundness(is_sound=context.is_book_sound)
@@ -203,8 +159,8 @@ class Strategy:
 
     @property
     def is_closing(self) -> bool:
-        """Return whether the order of the last `close` is still open."""
-        return self._close_order_id in self._open_orders
+        """Return whether the last `close` is still on its way."""
+        return self._waiting_close is not None or self._close_order_id in self._open_orders
 
     def stats(self) -> dict[str, int]:
         """Return counters: decisions by reason, and the analyzer's."""
@@ -250,13 +206,18 @@ class Strategy:
         return order.client_order_id
 
     def close(self, *, decision_id: str | None = None) -> str | None:
-        """Cancel all open orders and leave the position at market. Returns the order, or None when flat or already closing."""
+        """Cancel all open orders and leave the position at market.
+
+        Returns the order, or None when flat or already closing. While an order that leaves the position too is still open,
+        closing waits for the end of that order (its cancel may come too late), and goes on at the next book after it.
+        """
         if self.position_lots == 0 or self.is_closing:
             return None
         self.cancel_all()
-        side = Side.SELL if self.position_lots > 0 else Side.BUY
-        self._close_order_id = self.submit(side, abs(self.position_lots), reduce_only=True, decision_id=decision_id)
-        return self._close_order_id
+        if self._is_leaving():
+            self._waiting_close = _WaitingClose(_sign(self.position_lots), decision_id)
+            return None
+        return self._send_close(decision_id)
 
     def cancel(self, client_order_id: str) -> bool:
         """Ask the venue to cancel an open order. Returns False when it is not open or a cancel is already on its way."""
@@ -322,8 +283,14 @@ class Strategy:
     # --- what the actor applies before it calls a hook -------------------------------------------------------------------
 
     def apply_book(self, book: BookSnapshot) -> None:
-        """Take the newest book."""
+        """Take the newest book, and go on with a close that waited for another order."""
         self.book = book
+        waiting = self._waiting_close
+        if waiting is not None and not self._is_leaving():
+            self._waiting_close = None
+            # A position of the other sign is not the one that was to be closed.
+            if _sign(self.position_lots) == waiting.sign:
+                self._send_close(waiting.decision_id)
 
     def apply_soundness(self, *, is_sound: bool) -> None:
         """Take whether the book of the instrument is valid."""
@@ -348,6 +315,15 @@ class Strategy:
             self.position_since_ns = position.ts_event
         self.position_lots = position.quantity
         self.average_ticks = position.average_ticks
+
+    def _is_leaving(self) -> bool:
+        """Return whether an open order leaves the position: with a second one, it could turn round."""
+        return any(order.side.sign * self.position_lots < 0 for order in self._open_orders.values())
+
+    def _send_close(self, decision_id: str | None) -> str:
+        side = Side.SELL if self.position_lots > 0 else Side.BUY
+        self._close_order_id = self.submit(side, abs(self.position_lots), reduce_only=True, decision_id=decision_id)
+        return self._close_order_id
 
     def _recovered_close(self) -> str | None:
         """Return the order of the run before that leaves the position at market, so that it is not sent twice."""

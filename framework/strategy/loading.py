@@ -13,7 +13,8 @@ import pydantic
 
 from framework.config import StrategyFile
 from framework.errors import ConfigError
-from framework.strategy.base import Strategy, StrategyContext
+from framework.strategy.base import Strategy
+from framework.strategy.context import StrategyContext
 
 
 def load_strategy(context: StrategyContext) -> Strategy:

@@ -20,7 +20,8 @@ from framework.inference.decision import (
 )
 from framework.messages import Action, BookSnapshot, DomUpdated, FailureReason, Prediction, PredictionFailed
 from framework.model import Side
-from framework.strategy.base import Strategy, StrategyContext
+from framework.strategy.base import Strategy
+from framework.strategy.context import StrategyContext
 
 REFUSAL_PAUSE_S: Final = 1.0
 """What runs at every book (exits, the default behaviour) waits this long after a denied or rejected order."""

@@ -295,6 +295,15 @@ def test_a_filled_order_waits_for_its_fills_whatever_comes_first(house: House) -
     assert house.feedback(decision_id).trade_outcome is TradeOutcome.PROFIT
 
 
+def test_a_fill_finds_its_decision_by_the_id_it_carries(house: House) -> None:
+    house.book()
+    decision_id = house.decide()
+    house.fill("o7", Side.SELL, 1, 1_000, decision_id)
+    house.wait(61.0)
+
+    assert house.feedback(decision_id).trade_executed
+
+
 def test_a_partly_filled_and_canceled_order_is_judged_by_what_it_filled(house: House) -> None:
     house.book()
     decision_id = house.decide("o1")
