@@ -1,1 +1,70 @@
-"""One file per source of recorded market data."""
+"""One file per source of recorded market data, and the door that finds out which one a path is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from framework.errors import ConfigError, IntegrityError
+from framework.market.feed import ReplayFeed
+from framework.market.formats.databento import DatabentoSource
+from framework.market.formats.recording import RecordingSource
+from framework.market.formats.shfe import ShfeSource, is_layout
+from framework.market.formats.source import Source, make_feed
+
+ALLOWED: Final = "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet) and Databento DBN (plain or zstd)"
+_PARQUET: Final = b"PAR1"
+_DBN: Final = (b"DBN", b"\x28\xb5\x2f\xfd")
+
+
+def open_feed(paths: Sequence[Path], *, book_interval_ns: int = 0) -> ReplayFeed:
+    """Open recorded files and directories as one feed; what a path is, its content says, not its name.
+
+    Files of one instrument follow each other in time, those of different ones are merged. `book_interval_ns` thins out
+    market by order. Raises `ConfigError` (names the path, what was found and what is allowed) or `IntegrityError`.
+    """
+    if not paths:
+        raise ConfigError(f"no recording to replay: name at least one path; {ALLOWED}")
+    return make_feed([open_source(path, book_interval_ns=book_interval_ns) for path in paths])
+
+
+def open_source(path: Path, *, book_interval_ns: int = 0) -> Source:
+    """Open one recorded file or directory. Raises `ConfigError` or `IntegrityError`."""
+    if path.is_dir():
+        return RecordingSource(path)
+    magic = _magic(path)
+    if magic == _PARQUET:
+        return _open_parquet(path)
+    if magic.startswith(_DBN):
+        return DatabentoSource(path, book_interval_ns=book_interval_ns)
+    found = f"begins with {magic!r}" if magic else "is empty"
+    raise ConfigError(f"{path}: {found}, which is no recording; {ALLOWED}")
+
+
+def _magic(path: Path) -> bytes:
+    if not path.exists():
+        raise ConfigError(f"{path}: does not exist; {ALLOWED}")
+    if not path.is_file():
+        raise ConfigError(f"{path}: is neither a file nor a directory; {ALLOWED}")
+    try:
+        with path.open("rb") as file:
+            return file.read(4)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+def _open_parquet(path: Path) -> Source:
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError, ValueError) as exc:
+        raise IntegrityError(f"{path}: a cut or damaged Parquet file: {str(exc)[:200]}") from exc
+    if is_layout(schema.names):
+        return ShfeSource(path)
+    if b"tidebook_recording" in (schema.metadata or {}):
+        raise ConfigError(f"{path}: is one part of a recording; name its directory, {path.parent}")
+    columns = ", ".join(schema.names[:8])
+    raise ConfigError(f"{path}: a Parquet file of another layout (columns {columns[:200]}, ...); {ALLOWED}")
