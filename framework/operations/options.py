@@ -17,10 +17,13 @@ SIMULATED: Final = "simulated"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartOptions:
-    """The options of `start`, checked. `market` is `("simulated",)` or the files to replay; `speed` None means as fast as possible."""
+    """The options of `start`, checked. `market` is `("simulated",)` or the files to replay; `speed` None means as fast as possible.
+
+    `config_path` is None when there is no file and the defaults rule.
+    """
 
     config: MainConfig
-    config_path: Path
+    config_path: Path | None
     state_dir: Path
     market: tuple[str, ...] = (SIMULATED,)
     speed: float | None = 1.0

@@ -1,0 +1,111 @@
+"""The door: from arguments to an exit code. Errors are one line each on stderr, tracebacks only with --debug.
+
+Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 start refused or nobody there, 4 stopped by the kill switch, 5 storage,
+6 integrity, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TextIO
+
+import typer
+
+from framework.cli import operate, run, strategies
+from framework.cli.options import Entry
+from framework.cli.output import complain
+from framework.errors import TidebookError
+from framework.logs import foreign
+from framework.operations.options import StartOptions, Summary
+
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
+    ("start", run.start, "start --market simulated --speed 10 --duration 600"),
+    ("deploy-strategy", strategies.deploy_strategy, "deploy-strategy --config config/strategies/ml_futures.yaml --dry-run"),
+    ("undeploy-strategy", strategies.undeploy_strategy, "undeploy-strategy ml_futures"),
+    ("strategies", strategies.list_strategies, "strategies --json"),
+    ("status", operate.status, "status --json"),
+    ("stop", operate.stop, "stop"),
+    ("halt", operate.halt, 'halt --reason "the market is closing"'),
+    ("resume", operate.resume, "resume --confirm"),
+    ("train", operate.train, "train"),
+    ("models", operate.models, "models promote v0003-1a2b3c4d"),
+    ("ml-service", run.ml_service, "ml-service --config config/main.yaml"),
+    ("doctor", run.doctor, "doctor --json"),
+)
+
+_ClickError: Final[type[Exception]] = typer.BadParameter.__mro__[2]
+"""The base of usage errors; its module differs between releases of Typer."""
+
+
+def enter(arguments: Sequence[str], run_framework: Callable[[StartOptions], Summary]) -> int:
+    """Run one verb and return the exit code of the process."""
+    _prepare_process()
+    is_debug = "--debug" in arguments
+    wanted = spread_market([argument for argument in arguments if argument != "--debug"])
+    try:
+        result = build()(args=wanted or ["--help"], prog_name="main.py", standalone_mode=False, obj=Entry(run_framework, is_debug))
+        return (result or 0) if wanted else USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    # The last place that can turn a fault into one line and a code: nothing is behind it but the interpreter.
+    except Exception as exc:  # noqa: BLE001
+        if is_debug:
+            traceback.print_exc()
+        return _explain(exc)
+
+
+def build() -> typer.Typer:
+    """Return the application with every verb of `VERBS`."""
+    application = typer.Typer(
+        name="tidebook",
+        help="Tidebook: order-flow trading with predictions that never block. --debug, anywhere, shows tracebacks.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, verb, example in VERBS:
+        application.command(name, epilog=f"Example: python main.py {example}")(verb)
+    return application
+
+
+def spread_market(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `--market A B C` written as `--market A --market B --market C`."""
+    spread: list[str] = []
+    is_market = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            is_market = argument == "--market" or argument.startswith("--market=")
+        elif is_market and spread[-1] != "--market":
+            spread.append("--market")
+        spread.append(argument)
+    return spread
+
+
+def _explain(exc: Exception) -> int:
+    """Say what went wrong in one line (or one per problem) and return the exit code."""
+    if isinstance(exc, TidebookError):
+        complain(str(exc))
+        return exc.exit_code
+    if isinstance(exc, _ClickError):
+        complain(exc.format_message() if hasattr(exc, "format_message") else str(exc))
+        return USAGE
+    complain(f"unexpected {type(exc).__name__}: {foreign(str(exc), 500)} (run it again with --debug for the traceback)")
+    return 1
+
+
+def _prepare_process() -> None:
+    """Let closed streams swallow output instead of failing, and find strategies in the current folder, however we were called."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
