@@ -1,25 +1,27 @@
-"""What serves: a linear model in numpy, boosted trees in treelite, their pool, and the bundle that predicts.
+"""What serves: a compiled linear model, boosted trees in treelite, their pool, and the bundle that predicts.
 
 No learning library is imported here: `fitting` trains and hands over plain arrays and treelite bytes.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import treelite
+from numba import njit
 
 from framework.model import FlowType
 from framework.window import Float64Array, Rows, Window
-from ml_actor.calibration import Calibration, CalibrationKind, FlowRule, softmax
+from ml_actor.calibration import Calibration, CalibrationKind, FlowRule
 from ml_actor.features.catalogue import ALL_NAMES, REGIMES
 from ml_actor.features.engine import AdvancedMLFeatureEngine
 
-_FIRST_REGIME = len(ALL_NAMES) - REGIMES
-_SHOCK_SCORE = _FIRST_REGIME - 1
-CLIP_SIGMAS = 5.0
+_FIRST_REGIME: Final = len(ALL_NAMES) - REGIMES
+_SHOCK_SCORE: Final = _FIRST_REGIME - 1
+CLIP_SIGMAS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +35,11 @@ class LinearModel:
 
     def standardised(self, features: Float64Array) -> Float64Array:
         """Return features in standard deviations of the training rows, clipped at 5; NaN becomes their mean (0)."""
-        scaled = (features - self.offset) / self.scale
-        return np.clip(np.where(np.isnan(scaled), 0.0, scaled), -CLIP_SIGMAS, CLIP_SIGMAS)
+        return np.asarray(_standardised(features, self.offset, self.scale))
 
     def scores(self, features: Float64Array) -> Float64Array:
-        """Return (n, 3) log-odds up to a constant per row.
-
-        Row by row, because BLAS may sum a matrix in another order than a vector.
-        """
-        return np.stack([self.weights @ row + self.intercept for row in self.standardised(features)])
+        """Return (n, 3) log-odds up to a constant per row."""
+        return np.asarray(_linear_scores(self.standardised(features), self.weights, self.intercept))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +115,55 @@ class ModelBundle:
 
 def pool(linear: Float64Array, trees: Float64Array, tree_weight: float) -> Float64Array:
     """Return the logarithmic pool p ~ p_linear^(1-w) * p_trees^w per row (Genest & Zidek 1986)."""
-    return softmax((1 - tree_weight) * _log_softmax(linear) + tree_weight * _log_softmax(trees))
+    return np.asarray(_pooled(linear, trees, tree_weight))
 
 
-def _log_softmax(scores: Float64Array) -> Float64Array:
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+# Compiled, because for one row numpy's calls cost more than the arithmetic; and sums in one order for one row and many.
+
+
+@njit(cache=True)
+def _standardised(features: Any, offset: Any, scale: Any) -> Any:
+    out = np.zeros(features.shape)
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            value = (features[row, column] - offset[column]) / scale[column]
+            if not math.isnan(value):
+                out[row, column] = min(max(value, -CLIP_SIGMAS), CLIP_SIGMAS)
+    return out
+
+
+@njit(cache=True)
+def _linear_scores(standardised: Any, weights: Any, intercept: Any) -> Any:
+    out = np.empty((len(standardised), len(weights)))
+    for row in range(len(standardised)):
+        for label in range(len(weights)):
+            total = intercept[label]
+            for column in range(weights.shape[1]):
+                total += weights[label, column] * standardised[row, column]
+            out[row, label] = total
+    return out
+
+
+@njit(cache=True)
+def _log_sum_exp(scores: Any) -> float:
+    highest, total = max(scores[0], scores[1], scores[2]), 0.0
+    for score in scores:
+        total += math.exp(score - highest)
+    result: float = highest + math.log(total)
+    return result
+
+
+@njit(cache=True)
+def _pooled(linear: Any, trees: Any, tree_weight: float) -> Any:
+    out, mixed = np.empty(linear.shape), np.empty(3)
+    for row in range(len(linear)):
+        left, right = _log_sum_exp(linear[row]), _log_sum_exp(trees[row])
+        for label in range(3):
+            mixed[label] = (1.0 - tree_weight) * (linear[row, label] - left) + tree_weight * (trees[row, label] - right)
+        total = _log_sum_exp(mixed)
+        for label in range(3):
+            out[row, label] = math.exp(mixed[label] - total)
+    return out
 
 
 def _regime(features: Float64Array) -> int:

@@ -98,7 +98,13 @@ def _filter(low: int, t: int, emissions: Any, chain: Any, posterior: Any) -> Non
 
 
 @njit(cache=True)
-def _filter_rows(segment: Any, emissions: Any, chain: Any, window_rows: int, first: int) -> Any:
+def _filter_rows(arrays: Any, model: Any, window_rows: int, first: int) -> Any:
+    start, transition, means, variances, offset, scale = model
+    segment, chain, standardised = arrays[0], (start, transition), _observations(arrays)
+    for row in range(len(standardised)):
+        for column in range(len(offset)):
+            standardised[row, column] = (standardised[row, column] - offset[column]) / scale[column]
+    emissions = _log_emissions(standardised, means, variances)
     n, states = len(segment), len(chain[0])
     out, begin = np.full((n - first, states), np.nan), 0
     for t in range(n):
@@ -112,8 +118,13 @@ def _filter_rows(segment: Any, emissions: Any, chain: Any, window_rows: int, fir
 
 def observations(rows: Rows) -> Float64Array:
     """Return float64 (n, 3) by `OBSERVATIONS`; NaN in the first 9 rows of a segment. Row i sees rows i-9..i only."""
+    return _observations(_arrays(rows))  # type: ignore[no-any-return]
+
+
+def _arrays(rows: Rows) -> tuple[Any, ...]:
+    # Copies, as in the engine: compiled once, for arrays that are writable, aligned and contiguous.
     names = ("segment", "bid_ticks", "bid_sizes", "ask_ticks", "ask_sizes", "flow")
-    return _observations(tuple(np.array(getattr(rows, name)) for name in names))  # type: ignore[no-any-return]
+    return tuple(np.array(getattr(rows, name)) for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +147,8 @@ class RegimeModel:
 
         NaN where a look-back has fewer than 10 rows.
         """
-        standardised = (observations(rows) - self.offset) / self.scale
-        emissions = _log_emissions(standardised, self.means, self.variances)
-        segment = np.array(rows.segment)
-        return _filter_rows(segment, emissions, (self.start, self.transition), window_rows, first)  # type: ignore[no-any-return]
+        model = (self.start, self.transition, self.means, self.variances, self.offset, self.scale)
+        return _filter_rows(_arrays(rows), model, window_rows, first)  # type: ignore[no-any-return]
 
     def arrays(self) -> dict[str, Float64Array]:
         """Return what `RegimeModel(**arrays)` takes."""

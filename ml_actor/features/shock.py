@@ -12,6 +12,7 @@ from framework.window import Float64Array
 from ml_actor.features.catalogue import INDEX, SHOCK_INPUTS
 
 _COLUMNS: Final = [INDEX[name] for name in SHOCK_INPUTS]
+_BOUND: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,10 @@ class ShockModel:
     medians: Float64Array
 
     def inputs(self, features: Float64Array) -> Float64Array:
-        """Return the columns that the forest sees, without NaN, rounded to float32 as sklearn does."""
+        """Return the columns that the forest sees: no NaN, within a million, rounded to float32 as sklearn does."""
         chosen = features[:, _COLUMNS]
-        return np.where(np.isnan(chosen), self.medians, chosen).astype(np.float32).astype(np.float64)
+        bounded = np.clip(np.where(np.isnan(chosen), self.medians, chosen), -_BOUND, _BOUND)
+        return bounded.astype(np.float32).astype(np.float64)
 
     def scores(self, features: Float64Array) -> Float64Array:
         """Return float64 (n,): the anomaly score of Liu, Ting & Zhou (2008), near 1 for a shock, about 0.5 for the usual."""
