@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ class Outbox:
         """Keep `feedback`; return the ids that had to go for it, oldest first."""
         self._pending[feedback.feedback_id] = feedback
         surplus = len(self._pending) - self.settings.max_pending
-        dropped = tuple(self._pending)[: max(0, surplus)]
+        dropped = tuple(itertools.islice(self._pending, max(0, surplus)))
         for feedback_id in dropped:
             del self._pending[feedback_id]
         return dropped
@@ -63,15 +64,14 @@ class Outbox:
         if self._under_way or not self._pending or not (self.is_flushing or len(self._pending) >= size):
             self.is_flushing = self.is_flushing and bool(self._pending)
             return ()
-        batch = tuple(self._pending.values())[:size]
+        batch = tuple(itertools.islice(self._pending.values(), size))
         self._under_way = frozenset(feedback.feedback_id for feedback in batch)
         return batch
 
     def acknowledge(self, feedback_ids: tuple[str, ...]) -> tuple[str, ...]:
-        """Forget what is stored over there; return the ids that were pending here."""
+        """Forget what is stored over there; return the ids that were pending here. A batch may be answered in parts."""
         known = tuple(feedback_id for feedback_id in feedback_ids if self._pending.pop(feedback_id, None) is not None)
-        if self._under_way.intersection(feedback_ids):
-            self._under_way = frozenset()
+        self._under_way = self._under_way.difference(feedback_ids)
         return known
 
     def retry(self) -> None:

@@ -501,6 +501,19 @@ def test_an_acknowledgement_of_something_else_does_not_send_the_batch_again() ->
     assert box.next_batch() == ()
 
 
+def test_the_next_batch_waits_until_all_parts_of_this_one_are_acknowledged() -> None:
+    box = Outbox(OutboxSettings(batch_size=2))
+    for n in range(4):
+        box.put(some_feedback(f"f{n}"))
+    box.next_batch()
+
+    box.acknowledge(("f0",))
+    assert box.next_batch() == ()
+    box.acknowledge(("f1",))
+
+    assert [feedback.feedback_id for feedback in box.next_batch()] == ["f2", "f3"]
+
+
 def test_an_acknowledgement_that_comes_twice_counts_once(house: House) -> None:
     house.add(OutboxSettings(batch_size=2))
     house.book()
