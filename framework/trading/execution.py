@@ -69,6 +69,7 @@ class ExecutionActor(Actor):
         self._open: dict[str, Order] = {}
         self._closed: OrderedDict[str, Order] = OrderedDict()
         self._books: dict[str, BookSnapshot | None] = {}
+        self._last_books: dict[str, BookSnapshot] = {}
         self.counts: Counter[str] = Counter()
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SubmitOrder: self._on_submit,
@@ -106,6 +107,10 @@ class ExecutionActor(Actor):
     def book(self, instrument_id: str) -> BookSnapshot | None:
         """Return the last book, or None while it is unsound."""
         return self._books.get(instrument_id)
+
+    def last_book(self, instrument_id: str) -> BookSnapshot | None:
+        """Return the last sound book, also while the present one is not: for marks and views, never for new risk."""
+        return self._last_books.get(instrument_id)
 
     def position(self, strategy_id: str, instrument_id: str) -> int:
         """Return the signed position of a strategy."""
@@ -257,7 +262,7 @@ class ExecutionActor(Actor):
     # --- the rest --------------------------------------------------------------------------------------------------------------
 
     def _on_book(self, book: BookSnapshot) -> None:
-        self._books[book.instrument_id] = book
+        self._books[book.instrument_id] = self._last_books[book.instrument_id] = book
 
     def _of(self, strategy_id: str, instrument_id: str) -> Iterator[Order]:
         for order in self._open.values():

@@ -1,0 +1,112 @@
+"""What the operator's commands do to the running process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from framework.errors import ConfigError, StartRefused
+from framework.logs import foreign
+from framework.model import TradingState
+from framework.operations import deployments
+from framework.operations.control import (
+    AnyCommand,
+    Deploy,
+    GetStatus,
+    Halt,
+    ListStrategies,
+    Models,
+    Ping,
+    Resume,
+    Stop,
+    Train,
+    Undeploy,
+)
+from framework.operations.deployments import UNCHANGED, Plan, read_deployment
+from framework.operations.offline import refuse_unknown
+from framework.operations.reporting import status_of, strategy_status
+from framework.operations.trading_process import TradingProcess
+
+
+class Commands:
+    """Carry out control commands; a `TidebookError` is the answer to the caller, never a fault of the process."""
+
+    def __init__(self, process: TradingProcess) -> None:
+        self._process = process
+        self._handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            Ping: self._ping,
+            GetStatus: self._status,
+            ListStrategies: self._strategies,
+            Deploy: self._deploy,
+            Undeploy: self._undeploy,
+            Stop: self._stop,
+            Halt: self._halt,
+            Resume: self._resume,
+            Train: self._train,
+            Models: self._models,
+        }
+
+    async def __call__(self, command: AnyCommand) -> Any:
+        """Do `command` and return its result as JSON values."""
+        self._process.pacer.catch_up()
+        result = await self._handlers[type(command)](command)
+        self._process.desk.bus.drain()
+        return msgspec.to_builtins(result)
+
+    async def _ping(self, _: Ping) -> Any:
+        return {"pid": os.getpid()}
+
+    async def _status(self, _: GetStatus) -> Any:
+        return status_of(self._process)
+
+    async def _strategies(self, _: ListStrategies) -> Any:
+        return tuple(strategy_status(self._process, hosted) for hosted in self._process.host.hosted.values())
+
+    async def _deploy(self, command: Deploy) -> Plan:
+        process = self._process
+        deployment = read_deployment(command.text, command.path)
+        process.host.check(deployment.file)
+        name = deployment.file.name
+        plan = deployments.plan(deployment, process.desk.journal.deployments().get(name))
+        hosted = process.host.hosted.get(name)
+        is_running = hosted is not None and hosted.state == "RUNNING"
+        if command.dry_run or (plan.kind == UNCHANGED and is_running):
+            return msgspec.structs.replace(plan, is_running=is_running, is_dry_run=command.dry_run)
+        deployments.remember(process.desk.journal, deployment, process.desk.clock.now_ns())
+        process.host.start(deployment)
+        return msgspec.structs.replace(plan, is_running=True)
+
+    async def _undeploy(self, command: Undeploy) -> Any:
+        refuse_unknown(command.name, self._process.desk.journal.deployments())
+        self._process.desk.journal.remove_deployment(command.name)
+        self._process.host.forget(command.name)
+        return {"undeployed": command.name}
+
+    async def _stop(self, _: Stop) -> Any:
+        self._process.stop("stopped by the operator")
+        return {"stopping": True}
+
+    async def _halt(self, command: Halt) -> Any:
+        self._process.desk.execution.set_state(TradingState.HALTED, foreign(command.reason))
+        return {"trading_state": TradingState.HALTED}
+
+    async def _resume(self, command: Resume) -> Any:
+        if not command.confirm:
+            raise ConfigError("resume lets strategies trade again; say so with --confirm")
+        self._process.desk.execution.set_state(TradingState.ACTIVE, "resumed by the operator")
+        return {"trading_state": TradingState.ACTIVE}
+
+    async def _train(self, command: Train) -> Any:
+        if self._process.client is None or not self._process.client.is_up:
+            raise StartRefused("the ML process is not up; see: main.py status")
+        self._process.samples.train_now(foreign(command.reason))
+        return {"started": True}
+
+    async def _models(self, command: Models) -> Any:
+        if self._process.client is None or not self._process.client.is_up:
+            raise StartRefused("the ML process is not up; see: main.py status")
+        reply = await self._process.client.models(command.action, command.version_id or "")
+        return {"champion": reply.champion, "versions": reply.versions}

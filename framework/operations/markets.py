@@ -1,0 +1,95 @@
+"""The market of a run: where events come from and where orders go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from framework.config import MainConfig
+from framework.market.feed import Feed
+from framework.market.formats import open_feed
+from framework.messages import BookSnapshot
+from framework.model import NS_PER_S, Instrument
+from framework.operations.options import StartOptions
+from framework.trading.journal import Journal
+from framework.venues.paper import PaperVenue
+from framework.venues.port import Venue
+from framework.venues.simulated import DEFAULT_START_NS, START_MID_TICKS, SimulatedMarket
+
+_META: str = "simulated_market"
+
+
+class MarketPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the simulated market was when the last run ended: the next one goes on from there."""
+
+    ts_event: int
+    mid_ticks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """A feed and the venue that belongs to it."""
+
+    feed: Feed
+    venue: Venue
+    instruments: dict[str, Instrument]
+    start_ns: int
+    names: tuple[str, ...]
+    is_simulated: bool
+
+
+def open_market(options: StartOptions, journal: Journal) -> Market:
+    """Open the market that `start` was asked for. Raises `ConfigError` for a file that cannot be replayed."""
+    return _simulated(options, journal) if options.is_simulated else _replayed(options)
+
+
+def _simulated(options: StartOptions, journal: Journal) -> Market:
+    config: MainConfig = options.config
+    point = last_point(journal)
+    market = SimulatedMarket(
+        config.simulated_market,
+        config.paper,
+        # A run that goes on from an earlier one must not live through the same hour again.
+        seed=options.seed + (point.ts_event - DEFAULT_START_NS) // NS_PER_S,
+        start_ns=point.ts_event,
+        start_mid_ticks=point.mid_ticks,
+        duration_s=options.duration_s,
+    )
+    return Market(
+        feed=market.feed(),
+        venue=market,
+        instruments={instrument.instrument_id: instrument for instrument in market.instruments},
+        start_ns=point.ts_event,
+        names=options.market,
+        is_simulated=True,
+    )
+
+
+def _replayed(options: StartOptions) -> Market:
+    feed = open_feed([Path(name) for name in options.market])
+    return Market(
+        feed=feed,
+        venue=PaperVenue(options.config.paper, feed.instruments),
+        instruments={instrument.instrument_id: instrument for instrument in feed.instruments},
+        start_ns=feed.start_ns or 0,
+        names=options.market,
+        is_simulated=False,
+    )
+
+
+def last_point(journal: Journal) -> MarketPoint:
+    """Return where the simulated market goes on; its usual beginning if it never ran."""
+    stored = journal.get_meta(_META)
+    if stored is None:
+        return MarketPoint(ts_event=DEFAULT_START_NS, mid_ticks=START_MID_TICKS)
+    return msgspec.json.decode(stored, type=MarketPoint)
+
+
+def remember_point(journal: Journal, book: BookSnapshot) -> None:
+    """Remember where the simulated market is, with the next commit."""
+    if book.bid_ticks and book.ask_ticks:
+        whole_s = (book.ts_event // NS_PER_S + 1) * NS_PER_S
+        point = MarketPoint(ts_event=whole_s, mid_ticks=book.bid_ticks[0])
+        journal.set_meta(_META, msgspec.json.encode(point).decode(), durable=False)

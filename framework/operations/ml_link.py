@@ -1,0 +1,94 @@
+"""The trading side of the ML process: keep it alive, keep the client connected, say how it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from framework.config import MLServiceConfig
+from framework.inference.client import MLClient
+from framework.inference.transport import ZmqTransport
+from framework.kernel.child_process import ChildPolicy, ChildProcess, ChildState
+
+log = logging.getLogger("MLService")
+
+
+class MLLink:
+    """One ML process (spawned, or external) and the client that talks to it.
+
+    `start` returns at once; the client reports the service as up when it answers. A spawned process that dies or hangs is
+    replaced; a service that runs elsewhere is only connected to.
+    """
+
+    def __init__(
+        self,
+        settings: MLServiceConfig,
+        *,
+        client: MLClient,
+        transport: ZmqTransport,
+        config_path: Path | None,
+        state_dir: Path,
+        on_child: Callable[[ChildState, str], None] = lambda _state, _detail: None,
+    ) -> None:
+        self._settings = settings
+        self.client = client
+        self._transport = transport
+        self._on_child = on_child
+        self.child = ChildProcess(
+            service_argv(config_path, state_dir),
+            policy=ChildPolicy(
+                heartbeat_interval_s=settings.heartbeat_interval_s,
+                heartbeat_misses=settings.heartbeat_misses,
+                max_restarts=settings.max_restarts,
+                restart_window_s=settings.restart_window_s,
+            ),
+            env=child_environment(os.environ),
+            on_ready=self._on_ready,
+            on_state=self._on_state,
+            log_path=state_dir / "ml.log",
+        )
+
+    def start(self) -> None:
+        """Start the child (mode `spawn`) and the client."""
+        self.client.start()
+        if self._settings.mode == "spawn":
+            self.child.start()
+        else:
+            self._transport.connect(f"tcp://{self._settings.client.host}:{self._settings.client.port}")
+
+    async def stop(self) -> None:
+        """Stop the client, then the child."""
+        await self.client.close()
+        if self._settings.mode == "spawn":
+            await self.child.stop()
+
+    def heard(self) -> None:
+        """Note a sign of life from the service."""
+        if self.child.state is ChildState.READY:
+            self.child.heard()
+
+    def _on_ready(self, ready: Mapping[str, Any]) -> None:
+        log.info("ML service is ready at %s (model %s)", ready.get("endpoint"), ready.get("model_version") or "none yet")
+        self._transport.connect(str(ready["endpoint"]))
+
+    def _on_state(self, state: ChildState, detail: str) -> None:
+        if state in (ChildState.BACKOFF, ChildState.FAILED):
+            log.warning("ML service %s", detail)
+            self.client.peer_lost(detail)
+        self._on_child(state, detail)
+
+
+def service_argv(config_path: Path | None, state_dir: Path) -> tuple[str, ...]:
+    """Return the command line that runs the ML process as our child."""
+    config = ("--config", str(config_path)) if config_path is not None else ()
+    return (sys.executable, "-m", "ml_actor", *config, "--state-dir", str(state_dir), "--ready-line")
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the ML process: ours, with one thread per numerical library, so that trading keeps a core."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+    return {**environ, **threads}

@@ -1,0 +1,276 @@
+"""The trading process: everything that runs, started bottom-up and stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from framework.dataset import BackgroundDatasetWriter, DatasetWriter
+from framework.errors import StoppedByKill, StorageError, TidebookError
+from framework.inference.client import MLClient
+from framework.inference.samples import SampleRecorder
+from framework.kernel.loop_lag import LoopLagMonitor
+from framework.kernel.pacer import Pacer
+from framework.market.bars import BarBuilder
+from framework.market.dom import DomBufferActor
+from framework.market.market_data import MarketData
+from framework.market.recording import Recorder
+from framework.messages import DecisionMade, Message, MLStateChanged, Prediction, PredictionFailed, PredictionReceived, TradeTick
+from framework.model import NS_PER_S, TradingState
+from framework.operations.first_training import train_and_wait
+from framework.operations.markets import Market, remember_point
+from framework.operations.ml_link import MLLink
+from framework.operations.options import StartOptions
+from framework.operations.strategy_host import Desk, StrategyHost
+from framework.trading.journal import Journal
+
+FLUSH_S: Final = 1.0
+CLEAN: Final = "ended_in_order"
+WIND_DOWN_S: Final = 1.0
+FEEDBACK_WAIT_S: Final = 2.0
+log = logging.getLogger("Tidebook")
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the summary counts and nobody else keeps; a `tap` of the bus. Journals predictions on the way."""
+
+    journal: Journal
+    counts: Counter[str] = field(default_factory=Counter)
+    last_predictions: dict[str, Prediction] = field(default_factory=dict)
+    last_trades: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, message: Message) -> None:
+        """See one message."""
+        kind = type(message)
+        if kind is PredictionReceived or kind is PredictionFailed:
+            self._note_prediction(message)
+        elif kind is DecisionMade:
+            self.counts["decisions"] += 1
+        elif kind is TradeTick and isinstance(message, TradeTick):
+            self.last_trades[message.instrument_id] = message.price_ticks
+
+    def _note_prediction(self, message: Message) -> None:
+        if isinstance(message, PredictionReceived):
+            self.counts["predictions"] += 1
+            self.last_predictions[message.strategy_id] = message.prediction
+        elif isinstance(message, PredictionFailed):
+            self.counts["predictions_failed"] += 1
+            self.counts[f"predictions_failed_{message.reason.lower()}"] += 1
+        try:
+            self.journal.append(type(message).__name__, message)
+        except StorageError as exc:
+            log.error("%s", exc)
+
+
+@dataclass(slots=True, kw_only=True)
+class TradingProcess:
+    """Everything that runs. `app` builds it; `run` returns when it is over."""
+
+    options: StartOptions
+    desk: Desk
+    market: Market
+    pacer: Pacer
+    market_data: MarketData
+    samples: SampleRecorder
+    writer: DatasetWriter | BackgroundDatasetWriter
+    host: StrategyHost
+    tally: Tally
+    lag: LoopLagMonitor
+    link: MLLink | None
+    client: MLClient | None
+    recorder: Recorder | None
+    started_s: float
+    wall_s: Callable[[], float]
+    exit_code: int = 0
+    reason: str = ""
+    training_share: float | None = None
+    training_stage: str = ""
+    ml_state: str = "OFF"
+    ml_detail: str = ""
+    trainings: int = 0
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    ml_known: asyncio.Event = field(default_factory=asyncio.Event)
+    _open_before: int = 0
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    # --- life ------------------------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Bring back orders, positions and trading state. Raises `StoppedByKill` while the kill switch is set."""
+        execution = self.desk.execution
+        self._open_before = execution.recover()
+        if execution.state is TradingState.HALTED:
+            raise StoppedByKill(f"trading is halted ({execution.state_reason}); clear it with: main.py resume --confirm")
+
+    def start(self) -> None:
+        """Start every actor, bottom-up, and ask the venue about orders of the run before. Strategies are started by the host."""
+        desk = self.desk
+        self.market.venue.start(desk.clock, self._on_report)
+        desk.supervisor.start(desk.execution)
+        desk.supervisor.start(desk.feedback)
+        for instrument_id, buffer in desk.buffers.items():
+            desk.supervisor.start(DomBufferActor(desk.bus, buffer))
+            desk.supervisor.start(BarBuilder(desk.bus, desk.clock, self.market.instruments[instrument_id]))
+        desk.supervisor.start(self.samples)
+        for instrument_id, buffer in desk.buffers.items():
+            self.samples.add_instrument(self.market.instruments[instrument_id], max_dom_history=buffer.max_rows)
+        if self.recorder is not None:
+            self.recorder.start()
+        if self._open_before:
+            log.warning("%d orders were open when the last run ended; asking the venue", self._open_before)
+            desk.execution.reconcile()
+        desk.bus.drain()
+
+    async def run(self) -> None:
+        """Open the market and run until it ends, the duration is over or `stop` is called; then wind down."""
+        self.lag.start()
+        flusher = asyncio.get_running_loop().create_task(self._flush_each_second())
+        try:
+            self.market.feed.start(self.desk.clock, self.market_data.accept, self._on_feed_end)
+            if not self.is_stopping:
+                await self.pacer.run(until_ns=self._end_ns())
+            await self._wind_down()
+        finally:
+            flusher.cancel()
+            self.lag.stop()
+
+    def stop(self, reason: str, *, exit_code: int = 0) -> None:
+        """End the run before the next event. The first reason counts."""
+        if not self.reason:
+            self.reason, self.exit_code = reason, exit_code
+        self.stopped.set()
+        self.pacer.stop()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Return whether the run was told to end."""
+        return self.stopped.is_set()
+
+    def escalate(self, name: str, reason: str) -> None:
+        """Close the gate and end: an actor of the order path broke."""
+        log.critical("%s failed (%s): no new orders, stopping", name, reason)
+        self.desk.execution.set_state(TradingState.HALTED, f"{name} failed: {reason}")
+        self.stop(f"{name} failed: {reason}", exit_code=5)
+
+    def _end_ns(self) -> int | None:
+        duration_s = self.options.duration_s
+        return None if duration_s is None else self.market.start_ns + round(duration_s * NS_PER_S)
+
+    def _on_feed_end(self) -> None:
+        log.info("The market has ended")
+        self.stop("end of the market")
+
+    def _on_report(self, report: Message) -> None:
+        self.desk.bus.tell(self.desk.execution.name, report)
+
+    async def _wind_down(self) -> None:
+        """Stop strategies, cancel what is open, let the answers arrive, hand the last feedback over."""
+        self.market.feed.stop()
+        for name in tuple(self.host.hosted):
+            self.host.stop(name)
+        self.desk.bus.drain()
+        if self.desk.execution.open_orders():
+            self.desk.execution.cancel_all()
+            self.desk.clock.advance_to(self.desk.clock.now_ns() + round(WIND_DOWN_S * NS_PER_S))
+            self.desk.bus.drain()
+        self.desk.supervisor.stop_all()
+        self.desk.bus.drain()
+        await self._deliver_feedback()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)
+        await asyncio.to_thread(self.writer.close)
+        self._remember()
+        self.desk.journal.set_meta(CLEAN, "1")
+
+    async def _deliver_feedback(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + FEEDBACK_WAIT_S
+        while self.desk.feedback.stats()["pending"] and self.client is not None and self.client.is_up and loop.time() < deadline_s:
+            await asyncio.sleep(0.02)
+            self.desk.bus.drain()
+
+    async def _flush_each_second(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            self._remember()
+
+    def _remember(self) -> None:
+        try:
+            if self.market.is_simulated:
+                book = self.desk.execution.book(next(iter(self.market.instruments)))
+                if book is not None:
+                    remember_point(self.desk.journal, book)
+            self.desk.journal.flush()
+        except StorageError as exc:
+            log.error("%s", exc)
+
+    # --- ML ----------------------------------------------------------------------------------------------------------------
+
+    def on_ml_state(self, state: str, detail: str) -> None:
+        """Tell everybody how the ML process is."""
+        self.ml_state, self.ml_detail = state, detail
+        if state in ("MODEL", "NO_MODEL"):
+            self.ml_known.set()
+        log.info("ML is %s %s", state, detail)
+        self.pacer.catch_up()
+        self.desk.bus.publish(MLStateChanged(ts_event=self.desk.clock.now_ns(), state=state, detail=detail))
+
+    def on_ml_heard(self) -> None:
+        """Note a sign of life of the ML process."""
+        if self.link is not None:
+            self.link.heard()
+
+    def request_training(self, reason: str) -> None:
+        """Start a training in the background; at full speed market time waits for its end, so that a replay stays a replay."""
+        if self.client is None or not self.client.is_up:
+            log.warning("No training (%s): the ML process is not up", reason)
+            return
+        task = asyncio.get_running_loop().create_task(self._train(reason))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self.pacer.is_lockstep:
+            self.pacer.hold(self.desk.clock.now_ns(), task)
+
+    async def _train(self, reason: str) -> None:
+        assert self.client is not None
+        try:
+            await train_and_wait(self.client, reason, self.on_training)
+            self.trainings += 1
+        except (TimeoutError, TidebookError) as exc:
+            log.warning("Training (%s) did not end well: %s", reason, exc)
+        finally:
+            self.training_share, self.training_stage = None, ""
+
+    def on_training(self, stage: str, share: float) -> None:
+        """Note how far a training is."""
+        self.training_stage, self.training_share = stage, share
+
+    # --- for status and summary ----------------------------------------------------------------------------------------------
+
+    def uptime_s(self) -> float:
+        """Return for how long the process has run, s."""
+        return self.wall_s() - self.started_s
+
+    def model_version(self) -> str | None:
+        """Return the model version that serves."""
+        return (self.client.model_version or None) if self.client is not None else None
+
+    def restarts(self) -> int:
+        """Return how often the ML process was started again."""
+        return self.link.child.restarts if self.link is not None else 0
+
+    def late_predictions(self) -> int:
+        """Return how many answers came after their request had ended."""
+        return int(self.client.stats().get("late", 0)) if self.client is not None else 0
+
+
+def take_clean_mark(journal: Journal) -> bool:
+    """Return whether the last run ended in order, and remove its mark: this run has not ended yet."""
+    was_clean = journal.get_meta(CLEAN) in ("1", None)
+    journal.set_meta(CLEAN, "0")
+    return was_clean
