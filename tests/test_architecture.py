@@ -15,7 +15,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         " framework.wire_json framework.dataset framework.strict_yaml framework.parent_death"
     ).split(),  # type: ignore[assignment]
     ("framework.kernel",),
-    ("framework.market", "framework.trading", "framework.venues.port"),
+    ("framework.venues.port",),
+    ("framework.market", "framework.trading"),
     ("framework.venues",),
     ("framework.inference",),
     ("framework.strategy",),
