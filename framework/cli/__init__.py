@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from framework import app
+from framework.app import run_framework
 from framework.cli.door import enter
 
 
 def main() -> NoReturn:
     """Run the command line of this process and exit with its code."""
-    sys.exit(enter(sys.argv[1:], app.run_framework))
+    sys.exit(enter(sys.argv[1:], run_framework))

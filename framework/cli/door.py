@@ -15,9 +15,11 @@ from typing import Final, TextIO
 
 import typer
 
-from framework.cli import operate, run, strategies
+from framework.cli.operate import halt, models, resume, status, stop, train
 from framework.cli.options import Entry
 from framework.cli.output import complain
+from framework.cli.run import doctor, ml_service, start
+from framework.cli.strategies import deploy_strategy, list_strategies, undeploy_strategy
 from framework.errors import TidebookError
 from framework.logs import foreign
 from framework.operations.options import StartOptions, Summary
@@ -25,18 +27,18 @@ from framework.operations.options import StartOptions, Summary
 USAGE: Final = 2
 INTERRUPTED: Final = 130
 VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
-    ("start", run.start, "start --market simulated --speed 10 --duration 600"),
-    ("deploy-strategy", strategies.deploy_strategy, "deploy-strategy --config config/strategies/ml_futures.yaml --dry-run"),
-    ("undeploy-strategy", strategies.undeploy_strategy, "undeploy-strategy ml_futures"),
-    ("strategies", strategies.list_strategies, "strategies --json"),
-    ("status", operate.status, "status --json"),
-    ("stop", operate.stop, "stop"),
-    ("halt", operate.halt, 'halt --reason "the market is closing"'),
-    ("resume", operate.resume, "resume --confirm"),
-    ("train", operate.train, "train"),
-    ("models", operate.models, "models promote v0003-1a2b3c4d"),
-    ("ml-service", run.ml_service, "ml-service --config config/main.yaml"),
-    ("doctor", run.doctor, "doctor --json"),
+    ("start", start, "start --market simulated --speed 10 --duration 600"),
+    ("deploy-strategy", deploy_strategy, "deploy-strategy --config config/strategies/ml_futures.yaml --dry-run"),
+    ("undeploy-strategy", undeploy_strategy, "undeploy-strategy ml_futures"),
+    ("strategies", list_strategies, "strategies --json"),
+    ("status", status, "status --json"),
+    ("stop", stop, "stop"),
+    ("halt", halt, 'halt --reason "the market is closing"'),
+    ("resume", resume, "resume --confirm"),
+    ("train", train, "train"),
+    ("models", models, "models promote v0003-1a2b3c4d"),
+    ("ml-service", ml_service, "ml-service --config config/main.yaml"),
+    ("doctor", doctor, "doctor --json"),
 )
 
 _ClickError: Final[type[Exception]] = typer.BadParameter.__mro__[2]
@@ -53,6 +55,8 @@ def enter(arguments: Sequence[str], run_framework: Callable[[StartOptions], Summ
         return (result or 0) if wanted else USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit:  # Typer's way to say that nobody reads the help any more
+        return 0
     # The last place that can turn a fault into one line and a code: nothing is behind it but the interpreter.
     except Exception as exc:  # noqa: BLE001
         if is_debug:

@@ -25,6 +25,8 @@ from framework.trading.journal import Journal
 NEW: Final = "new"
 UNCHANGED: Final = "unchanged"
 CHANGED: Final = "changed"
+_IMPORT_FAULTS: Final = (ArithmeticError, AssertionError, LookupError, OSError, RuntimeError)
+"""What a user's module may raise while it is imported, beside what `load_strategy_class` turns into `ConfigError`."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,13 +82,13 @@ def read_deployment(text: str, path: str) -> Deployment:
 
     Raises `ConfigError` with file, line and column.
     """
-    file = load_strategy_text(text, path)
-    document = parse(text, path)
+    file, document = load_strategy_text(text, path), parse(text, path)
     try:
         strategy_class = load_strategy_class(file.strategy)
-    except ConfigError as exc:
+    except (ConfigError, *_IMPORT_FAULTS) as exc:
         where = document.position(("strategy",))
-        raise ConfigFileError([Problem(path, where.line, where.column, str(exc))]) from exc
+        why = str(exc) if isinstance(exc, ConfigError) else f"strategy {file.strategy} cannot be imported: {type(exc).__name__}: {exc}"
+        raise ConfigFileError([Problem(path, where.line, where.column, foreign(why, 1_000))]) from exc
     parameters = validate(document, strategy_class.Parameters, at=("parameters",))
     return Deployment(
         file=file, strategy_class=strategy_class, parameters=parameters, path=path, text=text, code_digest=code_digest(strategy_class)
