@@ -315,6 +315,9 @@ def _start_strategies(process: TradingProcess, deployed: Sequence[Deployment]) -
             log.error("Strategy %s does not start: %s", one.file.name, exc)
     if problems and not process.host.hosted:
         raise ConfigError(f"no strategy can run: {problems[0]}")
+    for (strategy_id, instrument_id), position in process.desk.execution.portfolio.positions().items():
+        if position.quantity and strategy_id not in process.host.hosted:
+            log.warning("Nobody manages the position of %s: %+d %s (no such strategy runs)", strategy_id, position.quantity, instrument_id)
 
 
 def _start_logging(process: TradingProcess, state: StateDir, ring: LogRing, *, is_on_screen: bool) -> Callable[[], None]:

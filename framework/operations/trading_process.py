@@ -162,8 +162,13 @@ class TradingProcess:
         return None if duration_s is None else self.market.start_ns + round(duration_s * NS_PER_S)
 
     def _on_feed_end(self) -> None:
-        log.info("The market has ended")
-        self.stop("end of the market")
+        reason = "the duration is over" if self._is_over() else "the market has ended"
+        log.info("Stopping: %s", reason)
+        self.stop(reason)
+
+    def _is_over(self) -> bool:
+        end_ns = self._end_ns()
+        return end_ns is not None and self.desk.clock.now_ns() >= end_ns
 
     def _on_report(self, report: Message) -> None:
         self.desk.bus.tell(self.desk.execution.name, report)
