@@ -13,9 +13,9 @@ from framework.wire_json.messages import (
     encode_predict,
     encode_reply,
     encode_request,
-    feedback_id_of,
     is_json,
     request_id_of,
+    with_id,
 )
 from framework.wire_json.timestamps import iso_utc, to_ns
 
@@ -26,9 +26,9 @@ __all__ = [
     "encode_predict",
     "encode_reply",
     "encode_request",
-    "feedback_id_of",
     "is_json",
     "iso_utc",
     "request_id_of",
     "to_ns",
+    "with_id",
 ]

@@ -71,10 +71,12 @@ def encode_reply(reply: Reply) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def feedback_id_of(item: FeedbackItem) -> str:
-    """Return the id of an item that came without one: a digest of what it says, so that the same item is the same feedback."""
-    content = msgspec.json.encode(msgspec.structs.replace(item, feedback_id=""), order="deterministic")
-    return "sha256-" + hashlib.sha256(content).hexdigest()[:32]
+def with_id(item: FeedbackItem) -> FeedbackItem:
+    """Return an item with an id: its own, or a digest of what it says, so that the same item is the same feedback."""
+    if item.feedback_id:
+        return item
+    content = msgspec.json.encode(item, order="deterministic")
+    return msgspec.structs.replace(item, feedback_id="sha256-" + hashlib.sha256(content).hexdigest()[:32])
 
 
 # --- the client's side -----------------------------------------------------------------------------------------------
@@ -166,8 +168,7 @@ def _feedback(fields: dict[str, Any]) -> FeedbackRequest:
     items = fields.get("items", [fields])
     request: FeedbackRequest = _convert(["feedback", PROTOCOL_VERSION, request_id, items], FeedbackRequest)
     wire.check_feedback(request.items)
-    named = (item if item.feedback_id else msgspec.structs.replace(item, feedback_id=feedback_id_of(item)) for item in request.items)
-    return msgspec.structs.replace(request, items=tuple(named))
+    return msgspec.structs.replace(request, items=tuple(map(with_id, request.items)))
 
 
 # --- predictions -----------------------------------------------------------------------------------------------------

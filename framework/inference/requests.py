@@ -1,0 +1,138 @@
+"""The table of requests to another process: every one ends exactly once, with an answer, by its deadline, or for lack of a peer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from framework.messages import FailureReason
+from framework.wire import PredictReply, Reply
+
+FINISHED_KEPT: Final = 4_096
+ROUND_TRIPS_KEPT: Final = 1_000
+BACKOFF_S: Final = 0.02
+BACKOFF_MAX_S: Final = 0.5
+
+Result = Reply | FailureReason
+FramesOf = Callable[[float], list[bytes]]
+"""Encode a request for the time that is left of its deadline, s."""
+
+
+class _Request:
+    __slots__ = ("attempts_left", "backoff_s", "deadline_s", "frames_of", "on_end", "retry", "sent_s", "survives", "timer")
+
+    def __init__(
+        self, deadline_s: float, frames_of: FramesOf, on_end: Callable[[Result, str], None], attempts: float, *, survives: bool
+    ) -> None:
+        self.deadline_s = deadline_s
+        self.frames_of = frames_of
+        self.on_end = on_end
+        self.attempts_left = attempts
+        self.survives = survives
+        self.backoff_s = BACKOFF_S
+        self.sent_s: float | None = None
+        self.timer: asyncio.Handle | None = None
+        self.retry: asyncio.Handle | None = None
+
+
+class RequestTable:
+    """Requests by id, with deadlines and retries in the loop's time.
+
+    `on_end(result, detail)` of a request is called once and never inside `open`. A request is sent again only if the
+    connection did not take it (or was lost, for one that `survives`), before its deadline and under the same id.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[list[bytes]], bool], counts: Counter[str]) -> None:
+        self.round_trips_s: deque[float] = deque(maxlen=ROUND_TRIPS_KEPT)
+        self._loop = loop
+        self._send = send
+        self._counts = counts
+        self._open: dict[str, _Request] = {}
+        self._finished: OrderedDict[str, str] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(
+        self,
+        request_id: str,
+        frames_of: FramesOf,
+        on_end: Callable[[Result, str], None],
+        *,
+        timeout_s: float,
+        attempts: float,
+        survives: bool = False,
+    ) -> None:
+        """Send a request. `attempts` says how often it may be sent again when the connection does not take it."""
+        request = _Request(self._loop.time() + timeout_s, frames_of, on_end, attempts, survives=survives)
+        self._open[request_id] = request
+        request.timer = self._loop.call_later(timeout_s, self._end, request_id, FailureReason.TIMEOUT, f"no answer within {timeout_s:g} s")
+        self._try(request_id, request)
+
+    def answer(self, reply: Reply) -> None:
+        """Take an answer: the outcome of its request, or late, repeated or foreign and only counted."""
+        request = self._open.get(reply.request_id)
+        if request is None:
+            self._counts[self._finished.get(reply.request_id, "unknown")] += 1
+            return
+        now_s = self._loop.time()
+        if now_s > request.deadline_s:
+            self._end(reply.request_id, FailureReason.TIMEOUT, "the answer came after the deadline")
+            self._counts["late"] += 1
+            return
+        if request.sent_s is not None and isinstance(reply, PredictReply):
+            self.round_trips_s.append(now_s - request.sent_s)
+        self._counts["received"] += 1
+        self._end(reply.request_id, reply, "")
+
+    def lose_peer(self, detail: str) -> None:
+        """End what was asked of a process that is gone; what survives waits for its successor."""
+        for request_id, request in tuple(self._open.items()):
+            if not request.survives:
+                self._end(request_id, FailureReason.ML_DOWN, detail)
+            elif request.sent_s is not None:
+                request.sent_s = None
+                self._try_later(request_id, request)
+
+    def end_all(self, detail: str) -> None:
+        """End every request with ML_DOWN."""
+        for request_id in tuple(self._open):
+            self._end(request_id, FailureReason.ML_DOWN, detail)
+
+    def _try(self, request_id: str, request: _Request) -> None:
+        now_s = self._loop.time()
+        if self._send(request.frames_of(request.deadline_s - now_s)):
+            request.sent_s = now_s
+            self._counts["sent"] += 1
+        else:
+            self._try_later(request_id, request)
+
+    def _try_later(self, request_id: str, request: _Request) -> None:
+        if request.attempts_left <= 0 or self._loop.time() + request.backoff_s >= request.deadline_s:
+            request.retry = self._loop.call_soon(self._end, request_id, FailureReason.ML_DOWN, "no connection to the ML process")
+            return
+        request.attempts_left -= 1
+        request.retry = self._loop.call_later(request.backoff_s, self._try_again, request_id)
+        request.backoff_s = min(request.backoff_s * 2, BACKOFF_MAX_S)
+
+    def _try_again(self, request_id: str) -> None:
+        self._counts["retried"] += 1
+        self._try(request_id, self._open[request_id])
+
+    def _end(self, request_id: str, result: Result, detail: str) -> None:
+        request = self._open.pop(request_id)
+        for handle in (request.timer, request.retry):
+            if handle is not None:
+                handle.cancel()
+        self._finished[request_id] = "late" if isinstance(result, FailureReason) else "duplicate"
+        if len(self._finished) > FINISHED_KEPT:
+            self._finished.popitem(last=False)
+        request.on_end(result, detail)
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """Return the value that `share` of `values` does not exceed; 0 if there are none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0

@@ -1,0 +1,142 @@
+"""The socket behind `MLClient`: one DEALER, one receive task for its whole life."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from framework.wire import MAX_FRAME_BYTES
+
+log = logging.getLogger("MLClient")
+
+OnFrames = Callable[[list[bytes]], None]
+SEND_HWM: Final = 64
+RECEIVE_HWM: Final = 256
+RECONNECT_MS: Final = (50, 2_000)
+
+
+class ClientCurve(msgspec.Struct, frozen=True, kw_only=True):
+    """CURVE keys of a client, Z85: its own pair, and the server's public key."""
+
+    public_key: bytes
+    secret_key: bytes
+    server_key: bytes
+
+    def __repr__(self) -> str:
+        return f"ClientCurve(public_key={self.public_key!r}, secret_key=..., server_key={self.server_key!r})"
+
+
+class ZmqTransport:
+    """A DEALER that never waits: `send` says whether the peer's connection took the message.
+
+    Without an endpoint, and while the peer is away, nothing is queued (`IMMEDIATE`): what was asked while the service was
+    down is never delivered to it later. Uses the running loop; `counts` tells what went wrong.
+    """
+
+    def __init__(self, endpoint: str | None = None, *, curve: ClientCurve | None = None) -> None:
+        self.counts = {"sent": 0, "would_block": 0, "received": 0, "bad_envelopes": 0, "listener_faults": 0}
+        self._endpoint = endpoint
+        self._curve = curve
+        self._context: zmq.asyncio.Context | None = None
+        self._socket: zmq.asyncio.Socket | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, on_frames: OnFrames) -> None:
+        """Open the socket and call `on_frames` with the frames of every message behind the delimiter."""
+        self._context = zmq.asyncio.Context()
+        self._socket = self._open(self._context)
+        if self._endpoint is not None:
+            _connect(self._socket, self._endpoint)
+        self._receive_on(self._socket, on_frames)
+
+    def connect(self, endpoint: str) -> None:
+        """Leave the present peer, if any, and connect to `endpoint` now (also to the same one: its process is a new one)."""
+        if self._socket is not None:
+            if self._endpoint is not None:
+                with contextlib.suppress(zmq.ZMQError):  # never connected, or gone already
+                    self._socket.disconnect(self._endpoint)
+            _connect(self._socket, endpoint)
+        self._endpoint = endpoint
+
+    reconnect = connect
+
+    def send(self, frames: list[bytes]) -> bool:
+        """Hand one message to the peer's connection; False if there is none or it is full."""
+        if self._socket is None:
+            return False
+        sent: Any = self._socket.send_multipart([b"", *frames], flags=zmq.NOBLOCK)
+        failure = sent.exception()
+        if failure is None:
+            self.counts["sent"] += 1
+            return True
+        if not isinstance(failure, zmq.ZMQError):
+            raise failure
+        self.counts["would_block"] += 1
+        return False
+
+    async def close(self) -> None:
+        """Close the socket; unsent messages are dropped. Does nothing if it is closed."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        if self._socket is not None and self._context is not None:
+            self._socket.close(linger=0)
+            self._context.term()
+            self._socket = self._context = None
+
+    def _open(self, context: zmq.asyncio.Context) -> zmq.asyncio.Socket:
+        socket = context.socket(zmq.DEALER)
+        options: dict[int, int | bytes] = {
+            zmq.IMMEDIATE: 1,
+            zmq.LINGER: 0,
+            zmq.SNDHWM: SEND_HWM,
+            zmq.RCVHWM: RECEIVE_HWM,
+            zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
+            zmq.RECONNECT_IVL: RECONNECT_MS[0],
+            zmq.RECONNECT_IVL_MAX: RECONNECT_MS[1],
+        }
+        if self._curve is not None:
+            options |= {
+                zmq.CURVE_PUBLICKEY: self._curve.public_key,
+                zmq.CURVE_SECRETKEY: self._curve.secret_key,
+                zmq.CURVE_SERVERKEY: self._curve.server_key,
+            }
+        for option, value in options.items():
+            socket.set(option, value)
+        return socket
+
+    def _receive_on(self, socket: zmq.asyncio.Socket, on_frames: OnFrames) -> None:
+        loop = asyncio.get_running_loop()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            # Only a fault of a listener ends the task before `close`: it costs one message, not the connection.
+            if not task.cancelled() and task.exception() is not None:
+                self.counts["listener_faults"] += 1
+                loop.call_exception_handler({"message": "a listener of the ML connection failed", "exception": task.exception()})
+                self._receive_on(socket, on_frames)
+
+        self._task = loop.create_task(self._receive(socket, on_frames), name="ml-receive")
+        self._task.add_done_callback(ended)
+
+    async def _receive(self, socket: zmq.asyncio.Socket, on_frames: OnFrames) -> None:
+        # Cancelled only when the socket closes: cancelling a receive loses messages.
+        while True:
+            frames = await socket.recv_multipart()
+            self.counts["received"] += 1
+            if len(frames) < 2 or frames[0]:
+                self.counts["bad_envelopes"] += 1
+                continue
+            on_frames(frames[1:])
+
+
+def _connect(socket: zmq.asyncio.Socket, endpoint: str) -> None:
+    socket.set(zmq.IPV6, int("[" in endpoint))  # else a name with both kinds of address may end at the one nobody binds
+    socket.connect(endpoint)
