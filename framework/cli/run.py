@@ -89,7 +89,7 @@ def doctor(
 ) -> int:
     """Look for what would keep Tidebook from starting, trading or learning here; exit 2 if something does."""
     path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-    patient = doctors.Patient(config_path=path, state_dir=state_dir, now_ns=wall_time_ns(), market=tuple(market))
+    patient = doctors.Patient(config_path=path, state_dir=state_dir, now_ns=wall_time_ns(), market=read_market(market))
     checks = doctors.examine(patient)
     if is_json:
         say_json(checks)

@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from framework.errors import ConfigError
-from framework.operations import doctor
-from framework.operations.doctor import FAIL, OK, WARN, Check, Patient, checks_table, examine, is_healthy
+from framework.operations.doctor import FAIL, OK, WARN, Check, Patient, checks_table, examine, is_healthy, machine
 from framework.operations.state_dir import StateDir
 from framework.trading.journal import Journal
 
@@ -84,7 +82,7 @@ def test_each_strategy_file_is_checked(patient: Callable[..., Patient], tmp_path
 
 
 def test_missing_libraries_are_named(patient: Callable[..., Patient], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "REQUIRED", ("pyzmq", "no-such-library"))
+    monkeypatch.setattr(machine, "REQUIRED", ("pyzmq", "no-such-library"))
 
     assert found(patient(), "libraries") == Check(
         name="libraries", result=FAIL, detail="not installed: no-such-library", fix="pip install -c constraints.txt -e ."
@@ -92,8 +90,8 @@ def test_missing_libraries_are_named(patient: Callable[..., Patient], monkeypatc
 
 
 def test_an_old_python_and_an_old_libzmq_are_refused(patient: Callable[..., Patient], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "MIN_PYTHON", (99, 0))
-    monkeypatch.setattr(doctor, "MIN_ZMQ", (99, 0))
+    monkeypatch.setattr(machine, "MIN_PYTHON", (99, 0))
+    monkeypatch.setattr(machine, "MIN_ZMQ", (99, 0))
 
     assert (found(patient(), "python").result, found(patient(), "libzmq").result) == (FAIL, FAIL)
 
@@ -114,13 +112,13 @@ def test_a_clock_before_2024_is_refused_and_one_behind_the_files_is_noted(patien
 def test_the_kernel_is_asked_about_the_clock(
     patient: Callable[..., Patient], monkeypatch: pytest.MonkeyPatch, is_synchronized: bool, result: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_is_synchronized", lambda: is_synchronized)
+    monkeypatch.setattr(machine, "_is_synchronized", lambda: is_synchronized)
 
     assert found(patient(), "clock").result == result
 
 
 def test_the_kernel_can_be_asked() -> None:
-    assert doctor._is_synchronized() in {True, False}
+    assert machine._is_synchronized() in {True, False}
 
 
 @pytest.mark.parametrize(("free", "result"), [(100_000_000, FAIL), (1_000_000_000, WARN), (50_000_000_000, OK)])
@@ -128,7 +126,7 @@ def test_a_disk_that_is_nearly_full_is_noted(
     patient: Callable[..., Patient], monkeypatch: pytest.MonkeyPatch, free: int, result: str
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage(10**12, 0, free))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage(10**12, 0, free))
 
     assert found(patient(), "disk").result == result
 
@@ -207,15 +205,23 @@ def test_the_champion_has_to_be_there(patient: Callable[..., Patient], tmp_path:
     assert found(patient(), "model").result == FAIL
 
 
-def test_recordings_are_opened(patient: Callable[..., Patient], tmp_path: Path) -> None:
-    def open_market(paths: tuple[Path, ...]) -> str:
-        if any("bad" in path.name for path in paths):
-            raise ConfigError("bad.csv: no format that Tidebook knows")
-        return f"{len(paths)} files"
+def test_recordings_are_opened(patient: Callable[..., Patient], recordings: Path) -> None:
+    path = next((recordings / "shfe_rb_l2").glob("*.parquet"))
+    check = found(patient(market=(str(path),)), "recordings")
 
-    assert found(patient(market=("a", "b"), open_market=open_market), "recordings").detail == "2 files"
-    assert found(patient(market=("bad",), open_market=open_market), "recordings").result == FAIL
-    assert [check for check in examine(patient(market=("simulated",), open_market=open_market)) if check.name == "recordings"] == []
+    assert (check.result, check.detail) == (OK, "1 can be replayed: rb2510.SHFE")
+
+
+def test_what_is_no_recording_is_refused(patient: Callable[..., Patient], tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("a,b,c")
+    check = found(patient(market=(str(tmp_path / "bad.csv"),)), "recordings")
+
+    assert check.result == FAIL
+    assert "bad.csv: begins with b'a,b,'" in check.detail
+
+
+def test_the_simulated_market_is_no_recording(patient: Callable[..., Patient]) -> None:
+    assert [check for check in examine(patient(market=("simulated",))) if check.name == "recordings"] == []
 
 
 def test_the_table_shows_result_and_fix() -> None:
