@@ -35,6 +35,7 @@ from framework.logs import LogRing, reset_logging, setup_logging
 from framework.market.dom import DomBuffer
 from framework.market.market_data import MarketData
 from framework.market.recording import Recorder
+from framework.messages import Message
 from framework.operations import deployments
 from framework.operations.commands import Commands
 from framework.operations.control import ControlServer
@@ -42,7 +43,7 @@ from framework.operations.dashboard import Dashboard, can_show
 from framework.operations.deployments import Deployment
 from framework.operations.first_training import history_events, log_progress, record_history, train_and_wait
 from framework.operations.markets import Market, open_market
-from framework.operations.ml_link import MLLink
+from framework.operations.ml_link import LinkTransport, MLLink
 from framework.operations.options import StartOptions, Summary
 from framework.operations.reporting import snapshot_of, summary_of
 from framework.operations.state_dir import StateDir
@@ -73,7 +74,7 @@ async def _run(options: StartOptions) -> Summary:
         state = stack.enter_context(StateDir(options.state_dir))
         journal = Journal(state.journal)
         stack.callback(journal.close)
-        process = build(options, state, journal)
+        process = build(options, state, journal, session=secrets.token_hex(4))
         ring = LogRing()
         has_view = not (options.is_headless or options.is_json) and can_show(sys.stdout)
         stack.callback(_start_logging(process, state, ring, is_on_screen=not has_view))
@@ -90,15 +91,27 @@ async def _run(options: StartOptions) -> Summary:
 # --- building ---------------------------------------------------------------------------------------------------------------
 
 
-def build(options: StartOptions, state: StateDir, journal: Journal) -> TradingProcess:
-    """Build the process bottom-up and recover its state. Raises `StoppedByKill` while the kill switch is set."""
+def build(
+    options: StartOptions,
+    state: StateDir,
+    journal: Journal,
+    *,
+    transport: LinkTransport | None = None,
+    tap: Callable[[Message], None] | None = None,
+    session: str = "",
+) -> TradingProcess:
+    """Build the process bottom-up and recover its state. Raises `StoppedByKill` while the kill switch is set.
+
+    `transport` takes the place of the socket to the ML process and `tap` sees every message (tests); `session` sets this
+    process apart from others that talk to the same service.
+    """
     market = open_market(options, journal)
     clock = EventClock(market.start_ns)
-    tally = Tally(journal)
+    tally = Tally(journal, then=tap)
     bus = EventBus(schedule=asyncio.get_running_loop().call_soon, tap=tally)
     pacer = Pacer(clock, bus, speed=options.speed)
     wires = Wires()
-    client, link = _ml(options, state, wires, _next_run(journal))
+    client, link = _ml(options, state, wires, transport or ZmqTransport(), run_id=f"r{_next_run(journal)}", session=session)
     desk = _desk(options, journal, market, bus, pacer, clock, wires, client, _dom_rows(options, journal))
     recorder = Recorder(options.record_dir, market.instruments.values()) if options.record_dir is not None else None
     # At full speed nothing may depend on how fast a thread is; at a finite speed nothing may wait for a disk.
@@ -197,16 +210,17 @@ def _dom_rows(options: StartOptions, journal: Journal) -> int:
     return max([options.config.training.window_rows, *asked])
 
 
-def _ml(options: StartOptions, state: StateDir, wires: Wires, run_number: int) -> tuple[MLClient | None, MLLink | None]:
+def _ml(
+    options: StartOptions, state: StateDir, wires: Wires, transport: LinkTransport, *, run_id: str, session: str
+) -> tuple[MLClient | None, MLLink | None]:
     settings = options.config.ml_service
     if settings.mode == "off":
         return None, None
-    transport = ZmqTransport()
     client = MLClient(
         transport,
         settings=ClientSettings.of(settings),
-        run_id=f"r{run_number}",
-        session=secrets.token_hex(4),
+        run_id=run_id,
+        session=session,
         on_heard=wires.call("on_ml_heard"),
         on_state_change=wires.call("on_ml_state"),
     )

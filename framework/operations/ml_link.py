@@ -7,14 +7,20 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from framework.config import MLServiceConfig
-from framework.inference.client import MLClient
-from framework.inference.transport import ZmqTransport
+from framework.inference.client import MLClient, Transport
 from framework.kernel.child_process import ChildPolicy, ChildProcess, ChildState
 
 log = logging.getLogger("MLService")
+
+
+class LinkTransport(Transport, Protocol):
+    """A transport that can be told where the ML process is."""
+
+    def connect(self, endpoint: str) -> None:
+        """Connect to `endpoint`, leaving the present peer."""
 
 
 class MLLink:
@@ -29,7 +35,7 @@ class MLLink:
         settings: MLServiceConfig,
         *,
         client: MLClient,
-        transport: ZmqTransport,
+        transport: LinkTransport,
         config_path: Path | None,
         state_dir: Path,
         on_child: Callable[[ChildState, str], None] = lambda _state, _detail: None,

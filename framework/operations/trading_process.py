@@ -37,9 +37,10 @@ log = logging.getLogger("Tidebook")
 
 @dataclass(slots=True)
 class Tally:
-    """What the summary counts and nobody else keeps; a `tap` of the bus. Journals predictions on the way."""
+    """What the summary counts and nobody else keeps: a `tap` of the bus that journals predictions, then calls the next one."""
 
     journal: Journal
+    then: Callable[[Message], None] | None = None
     counts: Counter[str] = field(default_factory=Counter)
     last_predictions: dict[str, Prediction] = field(default_factory=dict)
     last_trades: dict[str, int] = field(default_factory=dict)
@@ -53,6 +54,8 @@ class Tally:
             self.counts["decisions"] += 1
         elif kind is TradeTick and isinstance(message, TradeTick):
             self.last_trades[message.instrument_id] = message.price_ticks
+        if self.then is not None:
+            self.then(message)
 
     def _note_prediction(self, message: Message) -> None:
         if isinstance(message, PredictionReceived):
