@@ -48,12 +48,12 @@ class Listener(Actor):
 class Rig:
     """A gate with its clock and bus; `send` delivers events at their times."""
 
-    def __init__(self, instrument: Instrument, **settings: Any) -> None:
+    def __init__(self, instruments: Iterable[Instrument], **settings: Any) -> None:
         self.clock = EventClock()
         self.bus = EventBus()
         self.listener = Listener(self.bus)
         self.heard: list[MarketEvent] = []
-        self.market_data = MarketData(self.bus, self.clock, [instrument], [self.heard.append], **settings)
+        self.market_data = MarketData(self.bus, self.clock, instruments, [self.heard.append], **settings)
 
     def send(self, *events: MarketEvent) -> None:
         for event in events:
@@ -66,6 +66,12 @@ class Rig:
             self.clock.advance_to(due_ns)
             self.bus.drain()
         self.clock.advance_to(when_ns)
+
+    def run(self, feed: Any) -> bool:
+        """Run `feed` to its end and return whether it said so."""
+        ended = run_feed(feed, self.clock, self.market_data.accept, self.market_data.stop, self.bus.drain)
+        self.bus.drain()
+        return ended
 
 
 def make_book(number: int = 0, **changes: Any) -> BookSnapshot:
@@ -96,10 +102,16 @@ def make_trade(number: int = 0, **changes: Any) -> TradeTick:
     return TradeTick(**({"ts_recv": fields["ts_event"]} | fields))
 
 
-def run_feed(feed: Any, clock: EventClock, sink: Callable[[MarketEvent], None], drain: Callable[[], object] = lambda: None) -> bool:
+def run_feed(
+    feed: Any,
+    clock: EventClock,
+    sink: Callable[[MarketEvent], None],
+    on_end: Callable[[], None] = lambda: None,
+    drain: Callable[[], object] = lambda: None,
+) -> bool:
     """Run `feed` to its end and return whether it said so."""
     ended: list[bool] = []
-    feed.start(clock, sink, lambda: ended.append(True))
+    feed.start(clock, sink, lambda: (ended.append(True), on_end())[0])
     while (due_ns := clock.next_timer_ns()) is not None:
         clock.advance_to(due_ns)
         drain()
@@ -113,7 +125,7 @@ def instrument() -> Instrument:
 
 @pytest.fixture
 def rig(instrument: Instrument) -> Rig:
-    return Rig(instrument)
+    return Rig([instrument])
 
 
 @pytest.fixture
@@ -128,7 +140,7 @@ def trade() -> Callable[..., TradeTick]:
 
 @pytest.fixture
 def make_rig(instrument: Instrument) -> Callable[..., Rig]:
-    return lambda **settings: Rig(instrument, **settings)
+    return lambda instruments=(instrument,), **settings: Rig(instruments, **settings)
 
 
 @pytest.fixture
@@ -146,8 +158,3 @@ def collect() -> Callable[[Any], list[MarketEvent]]:
         return events
 
     return collected
-
-
-def only(messages: Iterable[Any]) -> Any:
-    (message,) = messages
-    return message

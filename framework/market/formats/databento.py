@@ -15,19 +15,22 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from framework.errors import ConfigError, IntegrityError
 from framework.messages import BookSnapshot, MarketEvent, TradeTick
 from framework.model import Instrument, Side
 from framework.window import LEVELS
 
-READ_BYTES: Final = 64 << 10
+READ_BYTES: Final = 256 << 10
 PRICE_SCALE: Final = 1_000_000_000
 LAST_OF_EVENT: Final = 0x80
 SNAPSHOT: Final = 0x20
 SHOW_AGAIN_NS: Final = 1_000_000_000
 UNDEFINED_PRICE: Final = 2**63 - 1
 UNDEFINED_TIME: Final = 2**64 - 1
-SCHEMAS: Final = ("mbo", "mbp-1", "mbp-10", "trades")
+SCHEMAS: Final = {"mbo": "MBOMsg", "mbp-1": "MBP1Msg", "mbp-10": "MBP10Msg", "trades": "TradeMsg"}
+"""Class of the records of each schema; others that turn up in a file (system messages) are passed over."""
 
 CONTRACTS: Final = {
     "ES": ("0.25", "50"), "MES": ("0.25", "5"), "NQ": ("0.25", "20"), "MNQ": ("0.25", "2"), "RTY": ("0.1", "50"), "M2K": ("0.1", "5"),
@@ -68,7 +71,7 @@ class DatabentoSource:
         self.next_sequence = first_sequence
         for records in self._chunks():
             for record in records:
-                stream = streams.get(getattr(record, "instrument_id", -1))
+                stream = streams.get(record.instrument_id) if type(record) is self._record_type else None
                 if stream is not None:
                     for event in stream.take(record, self.next_sequence):
                         self.next_sequence += 1
@@ -82,7 +85,7 @@ class DatabentoSource:
             if number == 0:
                 self._read_metadata(records[0])
             self._record_count += len(records)
-            own = [record for record in records if not getattr(record, "flags", SNAPSHOT) & SNAPSHOT]
+            own = [record for record in records if type(record) is self._record_type and not record.flags & SNAPSHOT]
             times += [_received_ns(own[0]), _received_ns(own[-1])] if own else []
         if not times:
             raise ConfigError(f"{self.path}: holds no records of schema {self._schema} beyond its snapshot")
@@ -94,13 +97,14 @@ class DatabentoSource:
         self._schema = str(metadata.schema)
         if self._schema not in SCHEMAS:
             raise ConfigError(f"{self.path}: schema {self._schema!r} is not replayed, allowed are {', '.join(SCHEMAS)}")
+        self._record_type = getattr(self._library, SCHEMAS[self._schema])
         venue = metadata.dataset.partition(".")[0] or "DBN"
         self._instruments_by_number: dict[int, Instrument] = {}
         for symbol, intervals in metadata.mappings.items():
             instrument = self._instrument(symbol, venue)
-            self._instruments_by_number |= {int(interval["symbol"]): instrument for interval in intervals if interval["symbol"]}
+            self._instruments_by_number |= {int(one["symbol"]): instrument for one in intervals if one["symbol"].isdecimal()}
         if not self._instruments_by_number:
-            raise ConfigError(f"{self.path}: names no instruments; request it with symbology from raw symbols to instrument ids")
+            raise ConfigError(f"{self.path}: maps no symbol to an instrument id; request it with `stype_out` instrument_id")
         self.instruments = tuple(dict.fromkeys(self._instruments_by_number.values()))
 
     def _instrument(self, symbol: str, venue: str) -> Instrument:
@@ -114,22 +118,31 @@ class DatabentoSource:
     def _chunks(self) -> Iterator[list[Any]]:
         """Yield records in chunks, in the first one behind the metadata. Raises `IntegrityError` for a damaged or cut file."""
         library = self._library
-        with self.path.open("rb") as file:
-            head = file.read(4)
-            file.seek(0)
-            compression = library.Compression.NONE if head[:3] == b"DBN" else library.Compression.ZSTD
-            decoder = library.DBNDecoder(compression=compression)
-            while raw := file.read(READ_BYTES):
-                try:
-                    decoder.write(raw)
-                    records = decoder.decode()
-                # DBNError derives from Exception alone, and what else the decoder raises depends on its version.
-                except (library.DBNError, ValueError, OverflowError, OSError) as exc:
-                    raise IntegrityError(f"{self.path}: not readable as DBN: {str(exc)[:200]}") from exc
-                if records:
+        decoder = library.DBNDecoder()
+        try:
+            for raw in _plain_bytes(self.path):
+                decoder.write(raw)
+                if records := decoder.decode():
                     yield records
-            if decoder.buffer():
-                raise IntegrityError(f"{self.path}: ends in the middle of a record; fetch it again")
+        except (library.DBNError, ValueError, OverflowError, RuntimeError, OSError, pa.ArrowException) as exc:
+            raise IntegrityError(f"{self.path}: cut or damaged: {str(exc)[:200]}") from exc
+        # The decoder is Rust; for some damaged lengths it panics, which arrives here past `Exception` and has no importable type.
+        except BaseException as exc:
+            if type(exc).__name__ != "PanicException":
+                raise
+            raise IntegrityError(f"{self.path}: cut or damaged: {str(exc)[:200]}") from exc
+        if decoder.buffer():
+            raise IntegrityError(f"{self.path}: ends in the middle of a record; fetch it again")
+
+
+def _plain_bytes(path: Path) -> Iterator[bytes]:
+    # Arrow's zstd reader says when a stream ends before its end; the one inside the DBN decoder does not.
+    with pa.OSFile(str(path)) as file:
+        is_plain = file.read(3) == b"DBN"
+        file.seek(0)
+        stream = file if is_plain else pa.CompressedInputStream(file, "zstd")
+        while raw := stream.read(READ_BYTES):
+            yield raw
 
 
 def _load_library() -> Any:
