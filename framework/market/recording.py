@@ -52,8 +52,9 @@ class Recorder:
 
     It is not an actor: the data lane of the bus keeps only the newest book, and a recording needs them all. `record` appends to a
     list; every `part_events` events, or `part_s` of market time, a thread writes the list as a part. When the disk is
-    behind by more than `max_parts_waiting` parts, a part is dropped and its events are counted in `dropped_events`. A killed
-    process loses the part that was being filled. Bars are not recorded: they are built from the rest.
+    behind by more than `max_parts_waiting` parts, a part is dropped and its events are counted in `dropped_events`; with `may_wait`
+    (a replay at full speed outruns any disk) `record` waits for the disk instead. A killed process loses the part that was
+    being filled. Bars are not recorded: they are built from the rest.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Recorder:
         part_events: int = 10_000,
         part_s: float = 60.0,
         max_parts_waiting: int = 8,
+        may_wait: bool = False,
     ) -> None:
         self.directory = directory
         self.recorded_events = 0
@@ -72,6 +74,7 @@ class Recorder:
         self._facts = {one.instrument_id: one for one in instruments}
         self._schema = SCHEMA
         self._part_events = part_events
+        self._may_wait = may_wait
         self._part_ns = round(part_s * 1_000_000_000)
         self._waiting: queue.Queue[list[MarketEvent] | None] = queue.Queue(max_parts_waiting)
         self._events: list[MarketEvent] = []
@@ -98,7 +101,7 @@ class Recorder:
         self._thread.start()
 
     def record(self, event: MarketEvent) -> None:
-        """Take one event. Never waits."""
+        """Take one event. Never waits, unless it may."""
         if type(event) not in KINDS:
             return
         events = self._events
@@ -134,7 +137,7 @@ class Recorder:
 
     def _hand_over(self) -> None:
         try:
-            self._waiting.put_nowait(self._events)
+            self._waiting.put(self._events, block=self._may_wait)
         except queue.Full:
             self.dropped_events += len(self._events)
         self._events = []
