@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from framework.cli import run as verbs
 from framework.cli.door import VERBS, enter, spread_market
@@ -533,6 +536,45 @@ def test_the_doctor_answers_with_a_table_or_json_and_an_exit_code(run: Run, tmp_
     code, output, _ = run("doctor", "--config", "bad.yaml")
     assert code == 2
     assert "bad.yaml:1:7: risk: found 1" in output
+
+
+WORDS = [
+    *(name for name, _, _ in VERBS),
+    *("--config", "--state-dir", "--market", "--speed", "--seed", "--duration", "--record", "--headless", "--json", "--dry-run"),
+    *(
+        "--reason",
+        "--confirm",
+        "--help",
+        "--",
+        "-",
+        "",
+        "simulated",
+        "max",
+        "1",
+        "list",
+        "promote",
+        "rollback",
+        "s",
+        "x.yaml",
+        "..",
+        "\x1b[2J",
+    ),
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=5))
+@settings(max_examples=150, deadline=None)
+def test_no_arguments_end_in_a_bug(tmp_path_factory: pytest.TempPathFactory, arguments: list[str]) -> None:
+    out, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        patch.chdir(tmp_path_factory.mktemp("cli"))
+        patch.setattr(verbs.os, "execv", lambda _path, argv: None)
+        patch.setattr(sys, "path", [*sys.path])
+        code = enter(arguments, Framework())
+
+    assert code in {0, 2, 3}
+    assert "\x1b[2J" not in out.getvalue() + errors.getvalue()
+    assert all(line.startswith("error: ") for line in errors.getvalue().splitlines())
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from framework.errors import ConfigError
 from framework.logs import foreign
 from framework.operations import control, offline
 from framework.operations.deployments import CHANGED, NEW, Plan, read_deployment
-from framework.operations.status import StrategyStatus, strategies_table
+from framework.operations.status import StrategyStatus, strategies_view
 from framework.strict_yaml import read_text
 
 StrategyFileOption = Annotated[Path, typer.Option("--config", metavar="FILE", help="The strategy's file.")]
@@ -67,7 +67,7 @@ def list_strategies(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, is_json: J
     if is_json:
         say_json(found)
     else:
-        say(strategies_table(found))
+        say(strategies_view(found))
     return 0
 
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -77,15 +78,11 @@ class StateDir:
         if self._lock_descriptor is not None:
             return
         descriptor = self._open_lock()
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
+        if not _try_lock(descriptor):
             owner = _read_pid(descriptor)
             os.close(descriptor)
             by = f"process {owner}" if owner else "another process"
-            raise StartRefused(
-                f"state directory {self._name} is in use by {by}; stop it (main.py stop) or use another --state-dir"
-            ) from exc
+            raise StartRefused(f"state directory {self._name} is in use by {by}; stop it (main.py stop) or use another --state-dir")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._lock_descriptor = descriptor
@@ -146,6 +143,20 @@ class StateDir:
     def _refusal(self, what: str, exc: OSError | ValueError) -> ConfigError | StorageError:
         text = f"state directory {self._name}: {what}: {getattr(exc, 'strerror', None) or exc}"
         return StorageError(text) if getattr(exc, "errno", None) in _NO_SPACE else ConfigError(text)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Take the lock; try a few times, because somebody who only looks (`is_locked`) has it for an instant."""
+    for pause_s in (0.01, 0.02, 0.05, None):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause_s is None:
+                return False
+            time.sleep(pause_s)
+        else:
+            return True
+    return False
 
 
 def _read_pid(descriptor: int) -> int | None:

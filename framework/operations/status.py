@@ -148,19 +148,14 @@ def speed_text(speed: float | None) -> str:
 
 def status_view(status: Status) -> RenderableType:
     """Return the status as tables for a terminal."""
-    return Group(_facts(status), strategies_table(status.strategies), *([_counters(status.counters)] if status.counters else []))
+    return Group(_facts(status), strategies_view(status.strategies), *([_counters(status.counters)] if status.counters else []))
 
 
-def strategies_table(strategies: tuple[StrategyStatus, ...]) -> RenderableType:
-    """Return one row per strategy."""
+def strategies_view(strategies: tuple[StrategyStatus, ...]) -> RenderableType:
+    """Return a block of lines per strategy, readable at any width."""
     if not strategies:
         return Text("No strategy is deployed; deploy one with: main.py deploy-strategy --config config/strategies/ml_futures.yaml")
-    table = Table(title="Strategies", title_justify="left")
-    for column in ("name", "state", "instrument", "position", "average", "realized", "unrealized", "fees", "orders", "prediction"):
-        table.add_column(column, justify="left" if column in {"name", "state", "instrument", "prediction"} else "right", overflow="fold")
-    for strategy in strategies:
-        table.add_row(*_strategy_row(strategy))
-    return table
+    return Group(*(_strategy(strategy) for strategy in strategies))
 
 
 def prediction_text(prediction: LastPrediction | None) -> str:
@@ -168,6 +163,18 @@ def prediction_text(prediction: LastPrediction | None) -> str:
     if prediction is None:
         return "none"
     return f"{prediction.flow_type} {prediction.confidence:.2f}, {prediction.age_s:.1f} s old, {foreign(prediction.model_version, 40)}"
+
+
+def position_text(strategy: StrategyStatus) -> str:
+    """Return the position and its average price."""
+    if not strategy.position_lots:
+        return "flat"
+    return f"{strategy.position_lots:+d}" + ("" if strategy.average_price is None else f" at {strategy.average_price:f}")
+
+
+def pnl_text(strategy: StrategyStatus) -> Text:
+    """Return realized PnL + open PnL - fees (which are in neither)."""
+    return Text.assemble(money(strategy.realized_pnl), " + ", money(strategy.unrealized_pnl), " - ", money(strategy.fees))
 
 
 def ml_text(ml: MLStatus) -> str:
@@ -184,22 +191,18 @@ def feedback_text(feedback: FeedbackStatus) -> str:
     return f"recorded {feedback.recorded}, acknowledged {feedback.acknowledged}, pending {feedback.pending}{dropped}"
 
 
-def _strategy_row(strategy: StrategyStatus) -> tuple[RenderableType, ...]:
-    state = state_text(strategy.state)
-    if strategy.reason:
-        state.append(f"\n{foreign(strategy.reason)}", style="dim")
-    return (
-        Text(foreign(strategy.name, 64)),
-        state,
-        Text(foreign(strategy.instrument_id, 80)),
-        f"{strategy.position_lots:+d}" if strategy.position_lots else "flat",
-        "" if strategy.average_price is None else f"{strategy.average_price:f}",
-        money(strategy.realized_pnl),
-        money(strategy.unrealized_pnl),
-        money(strategy.fees),
-        str(len(strategy.open_orders)),
-        Text(prediction_text(strategy.last_prediction)),
+def _strategy(strategy: StrategyStatus) -> RenderableType:
+    head = Text.assemble(
+        (foreign(strategy.name, 64), "bold"), " ", state_text(strategy.state), f" on {foreign(strategy.instrument_id, 80)}"
     )
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("", "position", position_text(strategy))
+    rows.add_row("", "realized + open - fees", pnl_text(strategy))
+    rows.add_row("", "orders", str(len(strategy.open_orders)))
+    rows.add_row("", "predicts", Text(prediction_text(strategy.last_prediction)))
+    if strategy.reason:
+        rows.add_row("", "reason", Text(foreign(strategy.reason), style="red"))
+    return Group(head, rows)
 
 
 def _facts(status: Status) -> RenderableType:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,19 @@ def test_a_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_one_who_only_looks_does_not_keep_a_start_from_working(tmp_path: Path) -> None:
+    state = StateDir(tmp_path / "state").create()
+    state.lock()
+    state.unlock()
+    looking = os.open(state.lock_file, os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    leaving = threading.Timer(0.02, os.close, [looking])
+    leaving.start()
+
+    state.lock()
+
+    leaving.join()
+    assert state.last_owner() == os.getpid()
+    state.unlock()

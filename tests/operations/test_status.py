@@ -31,7 +31,7 @@ def test_a_status_survives_the_control_socket(status: Status) -> None:
         "recorded 120, acknowledged 97, pending 20, dropped 3",
         "p50 0.10 ms, p99 2.30 ms, max 4.00 ms",
         "18500.25",
-        "-12.50",
+        "-12.50 + 0.00 - 0.00",
         "STRONG_BUY 0.73, 0.4 s old, v0003-1a2b3c4d",
         "ZeroDivisionError: division by zero",
         "12,345",

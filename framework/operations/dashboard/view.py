@@ -20,6 +20,8 @@ from framework.operations.status import (
     StrategyStatus,
     market_time,
     money,
+    pnl_text,
+    position_text,
     prediction_text,
     speed_text,
     state_text,
@@ -133,10 +135,8 @@ def _strategy(strategy: StrategyStatus, width: int) -> RenderableType:
     rows = Table.grid(padding=(0, 1))
     rows.add_column(no_wrap=True, style="dim", min_width=8)
     rows.add_column(overflow="ellipsis", no_wrap=True)
-    at = "" if strategy.average_price is None or not strategy.position_lots else f" at {strategy.average_price:f}"
-    rows.add_row("position", (f"{strategy.position_lots:+d}" if strategy.position_lots else "flat") + at)
-    pnl = Text.assemble(money(strategy.realized_pnl), " + ", money(strategy.unrealized_pnl), " - ", money(strategy.fees), " fees")
-    rows.add_row("PnL", pnl)
+    rows.add_row("position", position_text(strategy))
+    rows.add_row("PnL", pnl_text(strategy).append(" fees"))
     rows.add_row("orders", _orders(strategy))
     rows.add_row("predicts", Text(prediction_text(strategy.last_prediction)))
     if strategy.reason:

@@ -96,7 +96,8 @@ def dataset(patient: Patient) -> Iterator[Check]:
 def _dataset_detail(directory: Path, max_rows: int) -> str:
     found = read_dataset(directory, max_rows=max_rows)
     refused = f"; refused: {'; '.join(str(part) for part in found.refused)}" if found.refused else ""
-    return f"{found.total_rows:,} rows of {len(found.instruments)} instruments can be read{refused}"
+    names = foreign(", ".join(found.instruments)) or "no instrument"
+    return f"{found.total_rows:,} rows of {names} can be read{refused}"
 
 
 def model(patient: Patient) -> Iterator[Check]:
