@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
@@ -61,14 +61,19 @@ def _guarded(method: Callable[Params, Result]) -> Callable[Params, Result]:
             return method(*args, **kwargs)
         except sqlite3.Error as exc:
             journal: Any = args[0]
-            journal.is_healthy = False
-            raise StorageError(
-                f"{journal.path}: {exc}; no new orders are sent until the disk is sound and Tidebook is started again"
-            ) from exc
+            journal.fail()
+            raise _fault(journal.path, exc) from exc
 
     guarded.__doc__ = method.__doc__
     guarded.__name__ = method.__name__
     return guarded
+
+
+def _fault(path: Path | str, exc: sqlite3.Error) -> TidebookError:
+    """Return what to raise: a file that is damaged needs a backup, a disk that is full or locked needs room."""
+    if isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError | sqlite3.ProgrammingError):
+        return IntegrityError(f"{path}: {exc}; restore the file from a backup, or move it away to start afresh")
+    return StorageError(f"{path}: {exc}; no new orders are sent until the disk is sound and Tidebook is started again")
 
 
 class Journal:
@@ -95,12 +100,13 @@ class Journal:
         """Append a record and return its sequence number. Durable: it is on the disk when this returns."""
         body = self._encode(message)
         ts_event: int = getattr(message, "ts_event", 0)
-        self._chain = link(self._chain, kind, key, ts_event, body)
-        self._seq += 1
-        self._db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", (self._seq, kind, key, ts_event, body, self._chain))
+        seq, chain = self._seq + 1, link(self._chain, kind, key, ts_event, body)
+        self._db.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", (seq, kind, key, ts_event, body, chain))
         if durable:
             self._db.commit()
-        return self._seq
+        # Only now: a record that did not get into the file must not leave a gap that looks like tampering.
+        self._seq, self._chain = seq, chain
+        return seq
 
     @_guarded
     def flush(self) -> None:
@@ -110,7 +116,7 @@ class Journal:
     def records(self, *kinds: str) -> Iterator[Record]:
         """Return records of these kinds (all kinds if none is named) in order. Raises `IntegrityError` for one that cannot be decoded."""
         where = f"WHERE kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
-        for seq, kind, key, ts_event, body in self._db.execute(
+        for seq, kind, key, ts_event, body in self._rows(
             f"SELECT seq, kind, record_key, ts_event, body FROM records {where} ORDER BY seq", kinds
         ):
             yield Record(seq, kind, key, ts_event, self._decode(seq, kind, body))
@@ -123,7 +129,7 @@ class Journal:
     def verify(self) -> int:
         """Check every record against the hash chain; return how many there are. Raises `IntegrityError` naming the first that fails."""
         chain, expected = b"", 0
-        for seq, kind, key, ts_event, body, stored in self._db.execute(
+        for seq, kind, key, ts_event, body, stored in self._rows(
             "SELECT seq, kind, record_key, ts_event, body, chain FROM records ORDER BY seq"
         ):
             expected += 1
@@ -142,7 +148,7 @@ class Journal:
 
     def deployments(self) -> dict[str, Deployment]:
         """Return all deployments by name."""
-        rows = self._db.execute("SELECT name, body, digest, deployed_ns FROM deployments ORDER BY deployed_ns, name")
+        rows = self._rows("SELECT name, body, digest, deployed_ns FROM deployments ORDER BY deployed_ns, name")
         return {row[0]: Deployment(*row) for row in rows}
 
     @_guarded
@@ -163,7 +169,7 @@ class Journal:
 
     def pending_feedback(self) -> list[Feedback]:
         """Return what is not acknowledged, oldest first."""
-        return [self._feedback.decode(body) for (body,) in self._db.execute("SELECT body FROM feedback ORDER BY place")]
+        return [self._feedback.decode(body) for (body,) in self._rows("SELECT body FROM feedback ORDER BY place")]
 
     @_guarded
     def acknowledge_feedback(self, feedback_ids: tuple[str, ...]) -> None:
@@ -181,8 +187,7 @@ class Journal:
 
     def get_meta(self, name: str) -> str | None:
         """Return a fact, or None."""
-        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else None
+        return next((value for (value,) in self._rows("SELECT value FROM meta WHERE name = ?", (name,))), None)
 
     def close(self) -> None:
         """Commit and close. Does not raise: a disk that failed has said so before."""
@@ -192,21 +197,52 @@ class Journal:
             self.is_healthy = False
         self._db.close()
 
+    def fail(self) -> None:
+        """Note that the disk failed: drop the transaction that could not be finished and go on from what is in the file.
+
+        Without the roll-back, a record that was refused to its caller could still be committed with a later one.
+        """
+        self.is_healthy = False
+        try:
+            self._db.rollback()
+            self._read_head()
+        except sqlite3.Error:
+            return  # the disk is gone for good; every append says so
+
     # --- opening -----------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         try:
             self._db = sqlite3.connect(self.path, isolation_level="DEFERRED", timeout=1.0, check_same_thread=False)
-            self._set_pragmas()
-            self._db.executescript(_SCHEMA)
-            self._check_version()
-            row = self._db.execute("SELECT seq, chain FROM records ORDER BY seq DESC LIMIT 1").fetchone()
-            self._db.commit()
-        except sqlite3.DatabaseError as exc:
-            if isinstance(exc, sqlite3.OperationalError):
-                raise StorageError(f"{self.path}: {exc}") from exc
-            raise IntegrityError(f"{self.path}: {exc}; restore the file from a backup, or move it away to start afresh") from exc
+            self._prepare()
+        except sqlite3.Error as exc:
+            self._abandon()
+            raise _fault(self.path, exc) from exc
+        except StorageError:
+            self._abandon()
+            raise
+
+    def _prepare(self) -> None:
+        self._check_version()
+        self._set_pragmas()
+        self._db.executescript(_SCHEMA)
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
+        self._read_head()
+        self._db.commit()
+
+    def _abandon(self) -> None:
+        if hasattr(self, "_db"):
+            self._db.close()
+
+    def _read_head(self) -> None:
+        row = self._db.execute("SELECT seq, chain FROM records ORDER BY seq DESC LIMIT 1").fetchone()
         self._seq, self._chain = row or (0, b"")
+
+    def _rows(self, query: str, parameters: Sequence[str] = ()) -> Iterator[Any]:
+        try:
+            yield from self._db.execute(query, parameters)
+        except sqlite3.Error as exc:
+            raise _fault(self.path, exc) from exc
 
     def _set_pragmas(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -216,10 +252,11 @@ class Journal:
             raise StorageError(f"{self.path}: SQLite does not sync on commit")
 
     def _check_version(self) -> None:
+        # Before anything is written: a file of a newer version is left as it is.
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            return
         stored = self.get_meta("schema_version")
-        if stored is None:
-            self._db.execute("INSERT INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
-        elif stored != str(SCHEMA_VERSION):
+        if stored not in (None, str(SCHEMA_VERSION)):
             raise StorageError(f"{self.path}: written by version {stored} of the journal, this Tidebook reads {SCHEMA_VERSION}")
 
     def _decode(self, seq: int, kind: str, body: bytes) -> Message:
