@@ -7,6 +7,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import msgspec
+
 from framework.clock import Clock
 from framework.errors import StorageError
 from framework.kernel.actor import Actor
@@ -30,7 +32,7 @@ from framework.model import Instrument, Liquidity, OrderStatus, Side, TradingSta
 from framework.trading.journal import Journal
 from framework.trading.orders import Effect, Order
 from framework.trading.portfolio import Portfolio
-from framework.trading.risk import Denied, RiskGate
+from framework.trading.risk import Denied, RiskGate, is_whole
 from framework.venues.port import Venue
 
 EXECUTION: Final = "execution"
@@ -68,7 +70,8 @@ class ExecutionActor(Actor):
         self.state_reason = ""
         self._open: dict[str, Order] = {}
         self._closed: OrderedDict[str, Order] = OrderedDict()
-        self._books: dict[str, BookSnapshot | None] = {}
+        self._books: dict[str, BookSnapshot] = {}
+        self._invalid: set[str] = set()
         self._last_books: dict[str, BookSnapshot] = {}
         self.counts: Counter[str] = Counter()
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
@@ -76,8 +79,8 @@ class ExecutionActor(Actor):
             CancelOrder: self._on_cancel,
             ExecutionReport: self._on_report,
             BookSnapshot: self._on_book,
-            BookInvalid: lambda event: self._books.__setitem__(event.instrument_id, None),
-            BookRecovered: lambda _: None,
+            BookInvalid: self._on_invalid,
+            BookRecovered: lambda event: self._invalid.discard(event.instrument_id),
             StrategyQuarantined: self._on_quarantined,
         }
 
@@ -151,17 +154,25 @@ class ExecutionActor(Actor):
         return len(wanted)
 
     def recover(self) -> int:
-        """Fold the journal into orders, positions and trading state; return how many orders were open. Call `reconcile` next."""
-        for record in self._journal.records("SubmitOrder", "ExecutionReport", "TradingStateChanged"):
-            match record.message:
-                case SubmitOrder():
-                    self._open[record.message.client_order_id] = Order(record.message)
-                case ExecutionReport():
-                    self._apply(record.message)
-                case TradingStateChanged():
-                    self.state, self.state_reason = record.message.state, record.message.reason
+        """Fold the journal into orders, positions and trading state; return how many orders were open. Call `reconcile` next.
+
+        Orders in instruments of another market (a run on another feed) wait in the journal until that market is back.
+        """
+        for record in self._journal.records("SubmitOrder", "CancelOrder", "ExecutionReport", "TradingStateChanged"):
+            self._recall(record.message)
         self.counts.clear()
         return len(self._open)
+
+    def _recall(self, message: Message) -> None:
+        match message:
+            case SubmitOrder() if self.knows(message.instrument_id):
+                self._open[message.client_order_id] = Order(message)
+            case CancelOrder() if message.client_order_id in self._open:
+                self._open[message.client_order_id].request_cancel()
+            case ExecutionReport():
+                self._apply(message)
+            case TradingStateChanged():
+                self.state, self.state_reason = message.state, message.reason
 
     def reconcile(self) -> None:
         """Ask the venue what became of orders that were open when the last run ended: UNKNOWN until it says."""
@@ -191,24 +202,26 @@ class ExecutionActor(Actor):
     def _deny(self, order: SubmitOrder, verdict: Denied) -> None:
         self.counts["denied"] += 1
         self.counts[f"denied_{verdict.code.lower()}"] += 1
-        denied = Order(order, status=OrderStatus.DENIED, reason=str(verdict), ts_event=self._clock.now_ns()).update()
+        denied = Order(_printable(order), status=OrderStatus.DENIED, reason=str(verdict), ts_event=self._clock.now_ns()).update()
         self._record(denied, durable=False)
         self._bus.publish(denied)
 
     def _on_cancel(self, command: CancelOrder) -> None:
         order = self._open.get(command.client_order_id)
         if order is not None and order.intent.strategy_id == command.strategy_id:
-            self._record(command, durable=False, key=command.client_order_id)
             self._cancel(order)
 
     def _on_quarantined(self, event: StrategyQuarantined) -> None:
         self.cancel_all(event.strategy_id)
 
     def _cancel(self, order: Order) -> None:
+        intent = order.intent
+        command = CancelOrder(client_order_id=intent.client_order_id, strategy_id=intent.strategy_id, ts_event=self._clock.now_ns())
+        self._record(command, durable=False, key=intent.client_order_id)
         order.request_cancel()
         self.counts["cancels"] += 1
         self._bus.publish(order.update())
-        self._venue.cancel(order.intent.client_order_id)
+        self._venue.cancel(intent.client_order_id)
 
     # --- reports -------------------------------------------------------------------------------------------------------------
 
@@ -227,6 +240,8 @@ class ExecutionActor(Actor):
         if effect in (Effect.DUPLICATE, Effect.ANOMALY):
             self.counts[f"reports_{effect.lower()}"] += 1
             return ()
+        if effect is Effect.LATE_FILL:
+            self.counts["fills_late"] += 1
         told: tuple[Message, ...] = (order.update(),)
         if report.kind is ReportKind.FILLED:
             told += self._book_fill(order, report)
@@ -262,7 +277,14 @@ class ExecutionActor(Actor):
     # --- the rest --------------------------------------------------------------------------------------------------------------
 
     def _on_book(self, book: BookSnapshot) -> None:
-        self._books[book.instrument_id] = self._last_books[book.instrument_id] = book
+        self._last_books[book.instrument_id] = book
+        # Books wait in the data lane, so one from before the bad spell can be handled after the word that it began.
+        if book.instrument_id not in self._invalid:
+            self._books[book.instrument_id] = book
+
+    def _on_invalid(self, event: BookInvalid) -> None:
+        self._invalid.add(event.instrument_id)
+        self._books.pop(event.instrument_id, None)
 
     def _of(self, strategy_id: str, instrument_id: str) -> Iterator[Order]:
         for order in self._open.values():
@@ -276,3 +298,12 @@ class ExecutionActor(Actor):
         except StorageError as exc:
             self.counts["journal_failures"] += 1
             log.error("%s", exc)
+
+
+def _printable(order: SubmitOrder) -> SubmitOrder:
+    """Return a denied order with nonsense left out: a NaN in the journal could be written, but never read back."""
+    return msgspec.structs.replace(
+        order,
+        quantity=order.quantity if is_whole(order.quantity) else 0,
+        limit_ticks=order.limit_ticks if is_whole(order.limit_ticks) else None,
+    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,6 +12,8 @@ import msgspec
 from framework.config import RiskLimits
 from framework.messages import BookSnapshot, SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side, TradingState
+
+LARGEST: Final = 2**53
 
 
 class RiskView(Protocol):
@@ -98,11 +99,6 @@ class RiskGate:
         self._sent.setdefault(order.strategy_id, deque(maxlen=self._limits.max_orders_per_second)).append(now_ns)
         return Approved(self._inside_collar(order, view))
 
-    def restore(self, sent: Iterable[tuple[str, int]]) -> None:
-        """Remember when orders were sent before a restart, so that the rate limit does not forget."""
-        for strategy_id, ts_event in sent:
-            self._sent.setdefault(strategy_id, deque(maxlen=self._limits.max_orders_per_second)).append(ts_event)
-
     def _state(self, _: SubmitOrder, view: RiskView, __: int) -> str | None:
         return "trading is halted" if view.state is TradingState.HALTED else None
 
@@ -116,13 +112,13 @@ class RiskGate:
         return f"client_order_id={order.client_order_id}" if view.is_known_order(order.client_order_id) else None
 
     def _quantity(self, order: SubmitOrder, _: RiskView, __: int) -> str | None:
-        is_within = _is_whole(order.quantity) and 1 <= order.quantity <= self._limits.max_order_quantity
-        return None if is_within else f"quantity={order.quantity} limit={self._limits.max_order_quantity}"
+        is_within = is_whole(order.quantity) and 1 <= order.quantity <= self._limits.max_order_quantity
+        return None if is_within else f"quantity={_text(order.quantity)} limit={self._limits.max_order_quantity}"
 
     def _price(self, order: SubmitOrder, _: RiskView, __: int) -> str | None:
-        has_price = _is_whole(order.limit_ticks)
+        has_price = is_whole(order.limit_ticks)
         is_sound = has_price if order.order_type is OrderType.LIMIT else order.limit_ticks is None
-        return None if is_sound else f"order_type={order.order_type} limit_ticks={order.limit_ticks}"
+        return None if is_sound else f"order_type={order.order_type} limit_ticks={_text(order.limit_ticks)}"
 
     def _book(self, order: SubmitOrder, view: RiskView, now_ns: int) -> str | None:
         book = view.book(order.instrument_id)
@@ -174,5 +170,11 @@ class RiskGate:
         return msgspec.structs.replace(order, limit_ticks=limit_ticks)
 
 
-def _is_whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and math.isfinite(number)
+def is_whole(number: object) -> bool:
+    """Return whether this is an integer that the journal can hold and a float can show."""
+    return isinstance(number, int) and not isinstance(number, bool) and abs(number) <= LARGEST
+
+
+def _text(number: object) -> str:
+    # Python refuses to print an integer of thousands of digits, and a denial must not raise.
+    return f"beyond {LARGEST}" if isinstance(number, int) and abs(number) > LARGEST else str(number)
