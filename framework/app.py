@@ -99,11 +99,13 @@ def build(
     transport: LinkTransport | None = None,
     tap: Callable[[Message], None] | None = None,
     session: str = "",
+    has_threads: bool = True,
 ) -> TradingProcess:
     """Build the process bottom-up and recover its state. Raises `StoppedByKill` while the kill switch is set.
 
-    `transport` takes the place of the socket to the ML process and `tap` sees every message (tests); `session` sets this
-    process apart from others that talk to the same service.
+    `transport` takes the place of the socket to the ML process, `tap` sees every message, and without `has_threads` samples are
+    written on the loop at any speed (tests in virtual time); `session` sets this process apart from others that talk to the
+    same service.
     """
     market = open_market(options, journal)
     clock = EventClock(market.start_ns)
@@ -115,7 +117,7 @@ def build(
     desk = _desk(options, journal, market, bus, pacer, clock, wires, client, _dom_rows(options, journal))
     recorder = Recorder(options.record_dir, market.instruments.values()) if options.record_dir is not None else None
     # At full speed nothing may depend on how fast a thread is; at a finite speed nothing may wait for a disk.
-    writer = DatasetWriter(state.dataset) if pacer.is_lockstep else BackgroundDatasetWriter(state.dataset)
+    writer = BackgroundDatasetWriter(state.dataset) if has_threads and not pacer.is_lockstep else DatasetWriter(state.dataset)
     process = TradingProcess(
         options=options,
         desk=desk,

@@ -189,11 +189,17 @@ class TradingProcess:
         self.desk.supervisor.stop_all()
         self.desk.bus.drain()
         await self._deliver_feedback()
-        if self.recorder is not None:
-            await asyncio.to_thread(self.recorder.close)
-        await asyncio.to_thread(self.writer.close)
+        await self._close_files()
         self._remember()
         self.desk.journal.set_meta(CLEAN, "1")
+
+    async def _close_files(self) -> None:
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)
+        if isinstance(self.writer, DatasetWriter):
+            self.writer.close()  # it belongs to this thread
+        else:
+            await asyncio.to_thread(self.writer.close)
 
     async def _deliver_feedback(self) -> None:
         loop = asyncio.get_running_loop()
