@@ -31,7 +31,7 @@ VersionArgument = Annotated[str | None, typer.Argument(metavar="[VERSION]", help
 
 def status(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, is_json: JsonOption = False) -> int:
     """Show how the running framework is; exit 3 if none runs."""
-    found = control.ask_for(state_dir, control.GetStatus(), Status, timeout_s=10.0)
+    found = control.ask_for(state_dir, control.GetStatus(), Status, timeout_s=control.QUICK_TIMEOUT_S)
     if is_json:
         say_json(found)
     else:
@@ -41,7 +41,7 @@ def status(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, is_json: JsonOption
 
 def stop(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, is_json: JsonOption = False) -> int:
     """End the run in order, and wait until it has ended."""
-    control.ask(state_dir, control.Stop())
+    control.ask(state_dir, control.Stop(), timeout_s=control.QUICK_TIMEOUT_S)
     _wait_until_free(StateDir(state_dir))
     if is_json:
         say_json({"stopped": True})
@@ -54,7 +54,7 @@ def halt(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, reason: ReasonOption 
     """Set the kill switch: cancel every order and send none, also after a restart, until `resume --confirm`."""
     reason = foreign(reason)
     try:
-        control.ask(state_dir, control.Halt(reason=reason))
+        control.ask(state_dir, control.Halt(reason=reason), timeout_s=control.QUICK_TIMEOUT_S)
     except control.NobodyThere:
         offline.set_trading_state(state_dir, TradingState.HALTED, reason, wall_time_ns())
     return _say_state(TradingState.HALTED, is_json=is_json)
@@ -71,7 +71,7 @@ def resume(
     if not is_confirmed:
         raise ConfigError("resume lets strategies trade again; say so with --confirm")
     try:
-        control.ask(state_dir, control.Resume(confirm=True))
+        control.ask(state_dir, control.Resume(confirm=True), timeout_s=control.QUICK_TIMEOUT_S)
     except control.NobodyThere:
         offline.set_trading_state(state_dir, TradingState.ACTIVE, foreign(reason), wall_time_ns())
     return _say_state(TradingState.ACTIVE, is_json=is_json)

@@ -61,7 +61,7 @@ def undeploy_strategy(*, name: NameArgument, state_dir: StateDirOption = DEFAULT
 def list_strategies(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, is_json: JsonOption = False) -> int:
     """List the deployed strategies and how they are."""
     try:
-        found = control.ask_for(state_dir, control.ListStrategies(), tuple[StrategyStatus, ...])
+        found = control.ask_for(state_dir, control.ListStrategies(), tuple[StrategyStatus, ...], timeout_s=control.QUICK_TIMEOUT_S)
     except control.NobodyThere:
         found = offline.strategies(state_dir)
     if is_json:

@@ -19,6 +19,7 @@ import msgspec
 
 from framework.errors import ConfigError, StartRefused, StorageError, TidebookError
 from framework.logs import foreign
+from framework.operations.state_dir import StateDir
 
 SOCKET_NAME: Final = "control.sock"
 MAX_REQUEST: Final = 2 * 1024 * 1024
@@ -27,6 +28,8 @@ MAX_CLIENTS: Final = 16
 REQUEST_TIMEOUT_S: Final = 5.0
 HANDLER_TIMEOUT_S: Final = 120.0
 CLIENT_TIMEOUT_S: Final = 130.0
+QUICK_TIMEOUT_S: Final = 10.0
+"""For commands that a process in good order answers at once."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="command"):
@@ -132,9 +135,9 @@ class ControlServer:
 
     async def start(self) -> None:
         """Bind (mode 0600) and listen. Call it while owning the lock: a socket that lies there is a dead process's."""
-        (self._directory / SOCKET_NAME).unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
+            (self._directory / SOCKET_NAME).unlink(missing_ok=True)
             with _short_address(self._directory) as address:
                 listener.bind(address)
             (self._directory / SOCKET_NAME).chmod(0o600)
@@ -266,10 +269,16 @@ def ask(directory: Path, command: AnyCommand, *, timeout_s: float = CLIENT_TIMEO
             connection.sendall(msgspec.json.encode(command) + b"\n")
             reply = _REPLIES.decode(_read_line(connection))
     except TimeoutError as exc:
-        raise StorageError(f"the framework in {directory} did not answer within {timeout_s:g} s") from exc
+        raise StorageError(_no_answer(directory, timeout_s)) from exc
     except (OSError, msgspec.DecodeError) as exc:
         raise StorageError(f"the framework in {directory} closed the connection without an answer: {exc}") from exc
     return _result(reply)
+
+
+def _no_answer(directory: Path, timeout_s: float) -> str:
+    pid = StateDir(directory).last_owner()
+    way_out = f"; if it hangs: kill -9 {pid}, then this command works on what it left" if pid else ""
+    return f"the framework in {directory} did not answer within {timeout_s:g} s{way_out}"
 
 
 def _connect(connection: socket.socket, directory: Path) -> None:

@@ -125,6 +125,13 @@ async def test_the_socket_of_a_dead_process_is_replaced(tmp_path: Path) -> None:
         assert await ask(tmp_path, control.Ping()) == {"seen": "Ping"}
 
 
+async def test_a_socket_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "control.sock").mkdir()
+
+    with pytest.raises(StorageError, match="control socket in"):
+        await ControlServer(tmp_path, Handler()).start()
+
+
 async def test_without_a_process_the_answer_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(StartRefused) as caught:
         await ask(tmp_path, control.GetStatus())
@@ -227,7 +234,10 @@ async def test_the_uid_of_the_peer_is_the_kernels_word(tmp_path: Path) -> None:
 
 async def test_a_process_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     async with serving(tmp_path, Handler(lambda command: asyncio.sleep(60))):
-        with pytest.raises(StorageError, match=r"did not answer within 0\.05 s"):
+        with pytest.raises(StorageError, match=r"did not answer within 0\.05 s$"):
+            await ask(tmp_path, control.Ping(), timeout_s=0.05)
+        (tmp_path / "lock").write_text("4711\n")
+        with pytest.raises(StorageError, match=r"0\.05 s; if it hangs: kill -9 4711, then this command works on what it left$"):
             await ask(tmp_path, control.Ping(), timeout_s=0.05)
 
 
