@@ -217,11 +217,11 @@ class ExecutionActor(Actor):
     def _cancel(self, order: Order) -> None:
         intent = order.intent
         command = CancelOrder(client_order_id=intent.client_order_id, strategy_id=intent.strategy_id, ts_event=self._clock.now_ns())
-        self._record(command, durable=False, key=intent.client_order_id)
+        self._venue.cancel(intent.client_order_id)
         order.request_cancel()
         self.counts["cancels"] += 1
         self._bus.publish(order.update())
-        self._venue.cancel(intent.client_order_id)
+        self._record(command, durable=False, key=intent.client_order_id)
 
     # --- reports -------------------------------------------------------------------------------------------------------------
 

@@ -205,6 +205,7 @@ class Journal:
         self.is_healthy = False
         try:
             self._db.rollback()
+            self._db.execute("PRAGMA busy_timeout = 0")  # one wait for a lock is enough: cancels and fills come through here too
             self._read_head()
         except sqlite3.Error:
             return  # the disk is gone for good; every append says so
