@@ -265,9 +265,51 @@ def test_a_torn_tail_loses_at_most_the_torn_record(tmp_path: Path, torn_bytes: i
 
     assert reopened.total_rows == 40
     assert reopened.lost_tail_bytes > 0
+    assert (torn / "_tail.damaged").stat().st_size > reopened.lost_tail_bytes
     assert read_dataset(torn, max_rows=100).total_rows == 40
     reopened.close()
     writer.close()
+
+
+def test_a_tail_of_another_schema_is_kept_aside_and_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as other_version:
+        other_version.setattr("framework.dataset.tail.ROW_SCHEMA_HASH", "0" * 16)
+        old = DatasetWriter(tmp_path / "set")
+        old.append(ES, make_rows(10))
+        shutil.copytree(tmp_path / "set", tmp_path / "upgraded")
+        old.close()
+
+    writer = DatasetWriter(tmp_path / "upgraded")
+    writer.append(ES, make_rows(3))
+    writer.close()
+
+    assert read_dataset(tmp_path / "upgraded", max_rows=100).total_rows == 3
+    assert (tmp_path / "upgraded" / "_tail.damaged").stat().st_size == writer.lost_tail_bytes
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_flipped_bit_in_the_tail_loses_the_rows_from_there_on_and_invents_none(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    directory = tmp_path_factory.mktemp("set")
+    writer = DatasetWriter(directory / "sound")
+    for number in range(5):
+        writer.append(ES, make_rows(10, first=number * 10))
+    shutil.copytree(directory / "sound", directory / "flipped")
+    writer.close()
+    tail = directory / "flipped" / TAIL
+    content = bytearray(tail.read_bytes())
+    bit = data.draw(st.integers(0, len(content) * 8 - 1))
+    content[bit // 8] ^= 1 << bit % 8
+    tail.write_bytes(content)
+
+    DatasetWriter(directory / "flipped").close()
+
+    read = read_dataset(directory / "flipped", max_rows=100).instruments
+    found = read["ESH4.GLBX"].rows.sequence.tolist() if read else []
+    assert found == list(range(len(found)))
+    assert len(found) < 50
 
 
 def crashed_copies(writer: DatasetWriter, monkeypatch: pytest.MonkeyPatch, into: Path) -> list[Path]:

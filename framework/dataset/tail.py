@@ -17,11 +17,13 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from framework.dataset.parts import replace_file
 from framework.dataset.schema import ROW_FIELDS
 from framework.errors import StartRefused, StorageError
 from framework.window import FLOW_COLUMNS, LEVELS, ROW_SCHEMA_HASH, Rows
 
 TAIL: Final = "_tail.bin"
+DAMAGED_TAIL: Final = "_tail.damaged"
 _MAGIC: Final = b"TIDETAIL"
 _HEAD: Final = struct.Struct("<II")
 _DTYPES: Final = ("<i8", "<i8", "<i8", "<i4", "<f4", "<i4", "<f4", "<f4")
@@ -66,7 +68,8 @@ class Tail:
     def open(self, sealed_rows: int) -> list[Block]:
         """Lock the file and return the blocks of a tail that `sealed_rows` has not overtaken.
 
-        What follows the first torn record is counted in `lost_bytes`. Raises `StartRefused` if another process has the lock.
+        What follows the first torn record (or all, if its rows are of another schema) is counted in `lost_bytes`, and the file is
+        kept as `_tail.damaged`. Raises `StartRefused` if another process has the lock.
         """
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -77,7 +80,10 @@ class Tail:
             raise StartRefused(f"{self.path.parent}: another process writes this dataset; stop it or choose another directory") from exc
         except OSError as exc:
             raise StorageError(f"{self.path}: cannot be opened: {exc.strerror}") from exc
-        return self._parse(content, sealed_rows)
+        blocks = self._parse(content, sealed_rows)
+        if self.lost_bytes:
+            replace_file(self.path.with_name(DAMAGED_TAIL), content)
+        return blocks
 
     def append(self, block: Block) -> None:
         """Write one record. Raises `StorageError`."""
@@ -115,16 +121,18 @@ class Tail:
             return []
         payloads, used = _split(content)
         self.lost_bytes = len(content) - used
-        if not payloads or used == 0:
-            return []
-        header = msgspec.msgpack.decode(payloads[0], type=_Header)
-        if header.schema != ROW_SCHEMA_HASH:
+        try:
+            header = msgspec.msgpack.decode(payloads[0], type=_Header) if payloads else _Header("", 0)
+            if header.schema != ROW_SCHEMA_HASH:
+                self.lost_bytes = len(content)
+                return []
+            if header.first_total < sealed_rows:
+                self.lost_bytes = 0
+                return []
+            return [msgspec.msgpack.decode(payload, type=Block) for payload in payloads[1:]]
+        except msgspec.DecodeError:  # the checksum holds, so this was written by another version
             self.lost_bytes = len(content)
             return []
-        if header.first_total < sealed_rows:
-            self.lost_bytes = 0
-            return []
-        return [msgspec.msgpack.decode(payload, type=Block) for payload in payloads[1:]]
 
 
 def _record(payload: bytes) -> bytes:

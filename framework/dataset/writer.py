@@ -55,7 +55,7 @@ class DatasetWriter:
 
     @property
     def lost_tail_bytes(self) -> int:
-        """Return the size of what was torn at the end of the tail when it was opened."""
+        """Return the size of what could not be read at the end of the tail; the tail as it was is in `_tail.damaged`."""
         return self._tail.lost_bytes
 
     def append(self, instrument: Instrument, rows: Rows, *, after_gap: bool = False) -> None:
@@ -154,7 +154,7 @@ def replace_totals(manifest: Manifest, parts: list[Part], next_segment: int) -> 
     """Return `manifest` with `parts` added."""
     return Manifest(
         kind=manifest.kind,
-        schema=manifest.schema,
+        schema=ROW_SCHEMA_HASH,
         total_rows=manifest.total_rows + sum(part.rows for part in parts),
         next_segment=next_segment,
         parts=(*manifest.parts, *parts),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import gt, lt
@@ -48,10 +48,10 @@ class _Watch:
         self.is_open = True
         self.is_sound = False
         self.spell = ""  # the reason that opened the present bad spell
-        self.suspects: list[tuple[str, int]] = []
+        self.suspects: deque[tuple[str, int]] = deque(maxlen=CONFIRMATIONS)
         self.mid = 0  # bid + ask of the last sound two-sided book
         self.sequence: int | None = None
-        self.ts = 0
+        self.ts: int | None = None
         self.trade_ts = 0
         self.arrived_ns = 0
         self.timer: Timer | None = None
@@ -136,7 +136,7 @@ class MarketData:
         if reason and not _is_confirmed(watch, reason, book):
             self._refuse_book(watch, book, reason)
             return
-        if watch.is_open and watch.ts and book.ts_event - watch.ts > watch.gap_ns:
+        if watch.is_open and watch.ts is not None and book.ts_event - watch.ts > watch.gap_ns:
             self._split_session(watch, book.ts_event)
         watch.ts, watch.sequence = book.ts_event, book.sequence
         if book.bid_ticks and book.ask_ticks:
@@ -255,7 +255,7 @@ def _fault_in_side(ticks: tuple[int, ...], sizes: tuple[int, ...], in_order: Cal
 
 def _fault_in_order(watch: _Watch, book: BookSnapshot) -> str:
     """Return what is wrong with `book` after the books before it, or an empty string."""
-    if watch.ts == 0 or book.ts_event - watch.ts > watch.gap_ns:
+    if watch.ts is None or book.ts_event - watch.ts > watch.gap_ns:
         return ""
     if watch.sequence is not None and book.sequence <= watch.sequence:
         return "repeat" if book.sequence == watch.sequence else "sequence_backwards"
@@ -277,7 +277,7 @@ def _is_confirmed(watch: _Watch, reason: str, book: BookSnapshot) -> bool:
     if suspects and (suspects[-1][0] != reason or suspects[-1][1] >= book.sequence):
         suspects.clear()
     suspects.append((reason, book.sequence))
-    return len(suspects) >= CONFIRMATIONS and book.ts_event >= watch.ts
+    return len(suspects) == CONFIRMATIONS and watch.ts is not None and book.ts_event >= watch.ts
 
 
 def _fault_in_trade(watch: _Watch, trade: TradeTick) -> str:

@@ -35,9 +35,9 @@ IDENTITY: Final = ["instrumentID", "exchangeID"]
 PRODUCTS: Final = {
     "ag": ("1", 15), "al": ("5", 5), "au": ("0.02", 1000), "bu": ("1", 10), "cu": ("10", 5), "fu": ("1", 10), "hc": ("1", 10),
     "ni": ("10", 1), "pb": ("5", 5), "rb": ("1", 10), "ru": ("5", 10), "sn": ("10", 1), "sp": ("2", 10), "ss": ("5", 5),
-    "wr": ("1", 10), "zn": ("5", 5),
+    "wr": ("1", 10), "zn": ("5", 5), "bc": ("10", 5), "lu": ("1", 10), "nr": ("5", 10), "sc": ("0.1", 1000),
 }  # fmt: skip
-"""Tick size in CNY and units per lot, by product code."""
+"""Tick size in CNY and units per lot, by product code, of SHFE and its energy exchange INE."""
 
 _AUCTION_MINUTES: Final = (20 * 60 + 59, 8 * 60 + 59)
 _CHINA_OFFSET_S: Final = 8 * 3600
