@@ -2,18 +2,22 @@
 
 Rules (first version; risk-averse, so that paper is never better than live would have been):
 
-- A taking order walks the visible levels up to its limit. What it took is not offered again until the level shows *more* than what
-  we left there: `taken` lots are subtracted from a level until its displayed size rises, or its price disappears.
-- A resting order joins behind the size displayed at its price. Trade ticks at its price by the other side reduce what is ahead,
-  then fill it. A displayed size smaller than what is ahead moves it up to that size; cancels are never assumed to be ahead of it
-  otherwise.
-- A trade tick through its price, or a book whose other side reaches its price, fills it (the former in full, the latter from the levels
-  displayed there, as a maker: our order was there first).
+- A taking order walks the visible levels up to its limit. What it took stays taken: of that level there is only what it left, plus
+  what the level *grows* by from one book to the next, and never more than is displayed. A price that disappears starts afresh.
+- A resting order joins behind the size displayed at its price; at a price deeper than the book shows, behind all that the level
+  displays when it comes into view. A displayed size smaller than what is ahead moves it up to that size; cancels are never
+  assumed to be ahead of it otherwise, and a level that is out of view says nothing.
+- A trade tick at its price by the other side reduces what is ahead, then fills it. A tick that is not newer than a book which moved it
+  up is in that book already, and moves it up no further.
+- A trade tick through its price fills it up to the traded size: who sold below our bid would have sold to us. All our fills of one
+  tick together are never more than its size. A tick without an aggressor fills nothing.
+- A book whose other side reaches its price fills it from the levels displayed there, at its own price, as a maker: it was there first.
+- Among our own orders the better price comes first, then the earlier one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,13 +36,41 @@ class Execution(NamedTuple):
 
 @dataclass(slots=True)
 class Resting:
-    """One of our orders in the recorded book, with the lots in front of it."""
+    """One of our orders in the recorded book.
+
+    `ahead` is the lots in front of it (None: its level was never in view); `moved_up` is how many of them the book of
+    `moved_ns` took away, in case that a late trade tick tells of the same lots again.
+    """
 
     client_order_id: str
     side: Side
     limit_ticks: int
     open_quantity: int
-    ahead: int
+    ahead: int | None
+    moved_up: int = 0
+    moved_ns: int = 0
+
+    def see(self, displayed: int, now_ns: int) -> None:
+        """Take the size that a book displays at our price."""
+        if now_ns > self.moved_ns:
+            self.moved_up, self.moved_ns = 0, now_ns
+        if self.ahead is None:
+            self.ahead = displayed
+        elif displayed < self.ahead:
+            self.moved_up += self.ahead - displayed
+            self.ahead = displayed
+
+    def trade(self, size: int, now_ns: int) -> int:
+        """Let `size` lots trade at our price and return how many of them come to us."""
+        if self.ahead is None:
+            return 0
+        if now_ns <= self.moved_ns:
+            known = min(self.moved_up, size)
+            self.moved_up -= known
+            size -= known
+        passed = min(self.ahead, size)
+        self.ahead -= passed
+        return min(self.open_quantity, size - passed)
 
 
 class MatchingEngine:
@@ -46,22 +78,16 @@ class MatchingEngine:
 
     def __init__(self) -> None:
         self._book: BookSnapshot | None = None
-        self._taken: dict[Side, dict[int, tuple[int, int]]] = {Side.BUY: {}, Side.SELL: {}}
+        # What is left of the levels that we took from, by our side and price.
+        self._left: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
         self.resting: dict[str, Resting] = {}
 
     # --- our side ------------------------------------------------------------------------------------------------------
 
     def take(self, order: SubmitOrder, quantity: int) -> list[Execution]:
         """Trade up to `quantity` against what is displayed within the limit (none: any price)."""
-        fills = []
-        for price_ticks, available in list(self._offered(order.side)):
-            if quantity == 0 or not _is_within(order.side, order.limit_ticks, price_ticks):
-                break
-            size = min(quantity, available)
-            self._note_taken(order.side, price_ticks, size)
-            quantity -= size
-            fills.append(Execution(order.client_order_id, size, price_ticks, Liquidity.TAKER))
-        return fills
+        taken = self._take(order.side, order.limit_ticks, quantity)
+        return [Execution(order.client_order_id, size, price_ticks, Liquidity.TAKER) for price_ticks, size in taken]
 
     def rest(self, order: SubmitOrder, open_quantity: int) -> None:
         """Join the queue at the limit price, behind what is displayed there."""
@@ -74,49 +100,51 @@ class MatchingEngine:
         """Leave the queue; return whether the order was there."""
         return self.resting.pop(client_order_id, None) is not None
 
+    def close(self) -> None:
+        """Forget the book: the session is over, and the next one opens with another."""
+        self._book = None
+        self._left = {Side.BUY: {}, Side.SELL: {}}
+
     # --- the market's side -----------------------------------------------------------------------------------------------
 
     def on_book(self, book: BookSnapshot) -> list[Execution]:
         """Take the next book and return what it fills."""
+        for side, left in self._left.items():
+            if left:
+                self._left[side] = dict(self._refreshed(side, left, book))
         self._book = book
-        self._forget_taken(book)
         fills: list[Execution] = []
-        for order in list(self.resting.values()):
-            fills += self._filled_by_book(order)
-            order.ahead = min(order.ahead, self._displayed(order.side, order.limit_ticks))
+        for order in self._in_priority():
+            taken = self._take(order.side, order.limit_ticks, order.open_quantity)
+            fills += [Execution(order.client_order_id, size, order.limit_ticks, Liquidity.MAKER) for _, size in taken]
+            displayed = self._displayed(order.side, order.limit_ticks)
+            if displayed is not None:
+                order.see(displayed, book.ts_event)
         return self._settle(fills)
 
     def on_trade(self, tick: TradeTick) -> list[Execution]:
-        """Take the next trade tick and return what it fills; orders at better prices and in front come first."""
+        """Take the next trade tick and return what it fills."""
         if tick.aggressor is None:
             return []
         fills = []
         left = tick.size
-        side = tick.aggressor.opposite
-        for order in sorted((own for own in self.resting.values() if own.side is side), key=lambda own: -own.side.sign * own.limit_ticks):
+        for order in self._in_priority(tick.aggressor.opposite):
             distance = (order.limit_ticks - tick.price_ticks) * order.side.sign
+            if distance < 0:
+                break
             if distance > 0:
-                fills.append(Execution(order.client_order_id, order.open_quantity, order.limit_ticks, Liquidity.MAKER))
-            elif distance == 0:
-                passed = min(order.ahead, left)
-                order.ahead -= passed
-                quantity = min(order.open_quantity, left - passed)
-                left -= passed + quantity
-                if quantity:
-                    fills.append(Execution(order.client_order_id, quantity, order.limit_ticks, Liquidity.MAKER))
+                order.ahead = 0
+            quantity = order.trade(left, tick.ts_event) if distance == 0 else min(order.open_quantity, left)
+            if quantity:
+                left -= quantity
+                fills.append(Execution(order.client_order_id, quantity, order.limit_ticks, Liquidity.MAKER))
         return self._settle(fills)
 
     # --- inside ----------------------------------------------------------------------------------------------------------
 
-    def _filled_by_book(self, order: Resting) -> Iterator[Execution]:
-        quantity = order.open_quantity
-        for price_ticks, available in list(self._offered(order.side)):
-            if quantity == 0 or not _is_within(order.side, order.limit_ticks, price_ticks):
-                break
-            size = min(quantity, available)
-            self._note_taken(order.side, price_ticks, size)
-            quantity -= size
-            yield Execution(order.client_order_id, size, order.limit_ticks, Liquidity.MAKER)
+    def _in_priority(self, side: Side | None = None) -> list[Resting]:
+        orders = (order for order in self.resting.values() if side in (None, order.side))
+        return sorted(orders, key=lambda order: -order.side.sign * order.limit_ticks)
 
     def _settle(self, fills: list[Execution]) -> list[Execution]:
         for fill in fills:
@@ -126,39 +154,51 @@ class MatchingEngine:
                 del self.resting[fill.client_order_id]
         return fills
 
+    def _take(self, side: Side, limit_ticks: int | None, quantity: int) -> list[tuple[int, int]]:
+        """Take up to `quantity` from the other side within the limit; return (price, lots) per level."""
+        taken = []
+        for price_ticks, available in self._offered(side):
+            if quantity == 0 or not _is_within(side, limit_ticks, price_ticks):
+                break
+            size = min(quantity, available)
+            self._left[side][price_ticks] = available - size
+            quantity -= size
+            taken.append((price_ticks, size))
+        return taken
+
     def _offered(self, side: Side) -> Iterator[tuple[int, int]]:
         """Yield (price, lots) that a taker of `side` can have, best first, less what we took already."""
-        book = self._book
-        if book is None:
+        if self._book is None:
             return
-        levels = zip(book.ask_ticks, book.ask_sizes, strict=True) if side is Side.BUY else zip(book.bid_ticks, book.bid_sizes, strict=True)
-        taken = self._taken[side]
-        for price_ticks, size in levels:
-            left = size - taken.get(price_ticks, (0, 0))[0]
-            if left > 0:
-                yield price_ticks, left
+        left = self._left[side]
+        for price_ticks, size in _levels(self._book, side.opposite):
+            available = left.get(price_ticks, size)
+            if available > 0:
+                yield price_ticks, available
 
-    def _note_taken(self, side: Side, price_ticks: int, size: int) -> None:
-        before, displayed = self._taken[side].get(price_ticks, (0, self._displayed(side.opposite, price_ticks)))
-        self._taken[side][price_ticks] = (before + size, displayed)
+    def _refreshed(self, side: Side, left: dict[int, int], book: BookSnapshot) -> Iterator[tuple[int, int]]:
+        """Yield what is left of each level that we took from and that `book` still shows."""
+        shown = dict(_levels(book, side.opposite))
+        for price_ticks, available in left.items():
+            if price_ticks in shown:
+                size = shown[price_ticks]
+                grown = max(0, size - (self._displayed(side.opposite, price_ticks) or 0))
+                yield price_ticks, min(size, available + grown)
 
-    def _forget_taken(self, book: BookSnapshot) -> None:
-        for side, ticks, sizes in ((Side.BUY, book.ask_ticks, book.ask_sizes), (Side.SELL, book.bid_ticks, book.bid_sizes)):
-            if not self._taken[side]:
-                continue
-            shown = dict(zip(ticks, sizes, strict=True))
-            self._taken[side] = {
-                price: (lots, min(displayed, shown[price]))
-                for price, (lots, displayed) in self._taken[side].items()
-                if price in shown and shown[price] <= displayed
-            }
+    def _displayed(self, side: Side, price_ticks: int) -> int | None:
+        """Return the size displayed at a price, 0 between levels, None where the book does not show so far."""
+        if self._book is None:
+            return None
+        ticks, sizes = (self._book.bid_ticks, self._book.bid_sizes) if side is Side.BUY else (self._book.ask_ticks, self._book.ask_sizes)
+        if price_ticks in ticks:
+            return sizes[ticks.index(price_ticks)]
+        is_deeper = not ticks or (ticks[-1] - price_ticks) * side.sign > 0
+        return None if is_deeper else 0
 
-    def _displayed(self, side: Side, price_ticks: int) -> int:
-        book = self._book
-        if book is None:
-            return 0
-        ticks, sizes = (book.bid_ticks, book.bid_sizes) if side is Side.BUY else (book.ask_ticks, book.ask_sizes)
-        return sizes[ticks.index(price_ticks)] if price_ticks in ticks else 0
+
+def _levels(book: BookSnapshot, side: Side) -> Iterable[tuple[int, int]]:
+    ticks, sizes = (book.bid_ticks, book.bid_sizes) if side is Side.BUY else (book.ask_ticks, book.ask_sizes)
+    return zip(ticks, sizes, strict=True)
 
 
 def _is_within(side: Side, limit_ticks: int | None, price_ticks: int) -> bool:

@@ -13,7 +13,7 @@ from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, Repor
 from framework.model import NS_PER_MS, Instrument, Liquidity, OrderType, TimeInForce
 from framework.venues.matching import Execution, MatchingEngine
 
-IDS_REMEMBERED: Final = 100_000
+ORDERS_REMEMBERED: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -30,7 +30,8 @@ class PaperVenue:
 
     An order reaches the book `order_latency_ms` after it was sent and meets the book of that instant; what the venue says
     reaches us `response_latency_ms` later. Times are market time. IOC and market orders trade what they can and the rest is
-    CANCELED; DAY orders rest, and EXPIRE when the session closes. Orders while it is closed are REJECTED.
+    CANCELED; DAY orders rest, and EXPIRE when the session closes. Orders while it is closed are REJECTED. What it said about the
+    last `ORDERS_REMEMBERED` orders is kept for `reconcile`.
     """
 
     name = "PAPER"
@@ -42,7 +43,7 @@ class PaperVenue:
         self._engines = {instrument.instrument_id: MatchingEngine() for instrument in instruments}
         self._is_open = dict.fromkeys(self._engines, True)
         self._orders: dict[str, _Open] = {}
-        self._ids: dict[str, None] = {}
+        self._said: dict[str, list[ExecutionReport]] = {}
         self._order_numbers = itertools.count(1)
         self._trade_numbers = itertools.count(1)
         self._run = ""
@@ -77,9 +78,12 @@ class PaperVenue:
             handler(event)
 
     def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        """Answer for each order that is not open here: CANCELED, "venue restarted"."""
+        """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
         for client_order_id in client_order_ids:
-            if client_order_id not in self._orders:
+            if client_order_id in self._said:
+                for report in self._said[client_order_id]:
+                    self._send_later(report)
+            else:
                 self._report(client_order_id, ReportKind.CANCELED, reason="venue restarted")
 
     # --- orders at the venue -----------------------------------------------------------------------------------------------
@@ -101,7 +105,7 @@ class PaperVenue:
             engine.rest(order, self._orders[order.client_order_id].left)
 
     def _refusal(self, order: SubmitOrder) -> str:
-        if order.client_order_id in self._ids:
+        if order.client_order_id in self._said:
             return f"client_order_id {order.client_order_id} was used before"
         if order.instrument_id not in self._engines:
             return f"unknown instrument {order.instrument_id}"
@@ -114,9 +118,10 @@ class PaperVenue:
     def _remember(self, order: SubmitOrder) -> None:
         venue_order_id = f"P{self._run}-{next(self._order_numbers)}"
         self._orders[order.client_order_id] = _Open(order.instrument_id, venue_order_id, order.quantity)
-        self._ids[order.client_order_id] = None
-        if len(self._ids) > IDS_REMEMBERED:
-            self._ids.pop(next(iter(self._ids)))
+        self._said[order.client_order_id] = []
+        if len(self._said) > ORDERS_REMEMBERED:
+            oldest = next((name for name in self._said if name not in self._orders), order.client_order_id)
+            del self._said[oldest]
 
     def _cancel(self, client_order_id: str) -> None:
         order = self._orders.get(client_order_id)
@@ -134,6 +139,7 @@ class PaperVenue:
         for client_order_id in tuple(engine.resting):
             engine.remove(client_order_id)
             self._end(client_order_id, ReportKind.EXPIRED, reason=f"session closed ({session.reason})")
+        engine.close()
 
     # --- reports -------------------------------------------------------------------------------------------------------------
 
@@ -158,15 +164,20 @@ class PaperVenue:
         del self._orders[client_order_id]
 
     def _report(self, client_order_id: str, kind: ReportKind, **fields: Any) -> None:
-        when_ns = self._clock.now_ns() + self._response_latency_ns
+        order = self._orders.get(client_order_id)
         report = ExecutionReport(
             client_order_id=client_order_id,
             kind=kind,
             ts_event=self._clock.now_ns(),
-            venue_order_id=order.venue_order_id if (order := self._orders.get(client_order_id)) else "",
+            venue_order_id=order.venue_order_id if order else "",
             **fields,
         )
-        self._clock.call_at(when_ns, lambda: self._send(report))
+        if order is not None and client_order_id in self._said:
+            self._said[client_order_id].append(report)
+        self._send_later(report)
+
+    def _send_later(self, report: ExecutionReport) -> None:
+        self._clock.call_at(self._clock.now_ns() + self._response_latency_ns, lambda: self._send(report))
 
     def _send(self, report: ExecutionReport) -> None:
         if self._sink is not None:

@@ -31,7 +31,10 @@ class Venue(Protocol):
         """See a market event, before any strategy does."""
 
     def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        """Say what became of these orders: CANCELED ("venue restarted") for each that the venue does not know."""
+        """Say what became of these orders: again what was said of each, CANCELED ("venue restarted") for one that is not known.
+
+        What is said again carries the same trade ids, so that no fill counts twice.
+        """
 
     def stop(self) -> None:
         """End; open orders get no further report."""

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.clock import EventClock
 from framework.config import PaperConfig
-from framework.messages import BookSnapshot, ReportKind, SessionChanged, TradeTick
-from framework.model import NS_PER_S, Instrument, Side, TimeInForce
+from framework.messages import BookSnapshot, ReportKind, SessionChanged, SubmitOrder, TradeTick
+from framework.model import NS_PER_S, Instrument, OrderType, Side, TimeInForce
 from framework.venues.paper import PaperVenue
 from tests.contracts import CHECKS, FINAL, Desk
 
@@ -37,12 +39,16 @@ def trade(price_ticks: int, size: int, aggressor: Side) -> TradeTick:
 USUAL = book([(99, 10), (98, 20)], [(100, 5), (101, 8)])
 
 
+def started(settings: PaperConfig) -> Desk:
+    desk = Desk(PaperVenue(settings, (INSTRUMENT,)), EventClock(NS_PER_S), "A.X", lambda: 99, lambda: 100)
+    desk.start()
+    return desk
+
+
 @pytest.fixture
 def desk() -> Desk:
-    venue = PaperVenue(PaperConfig(), (INSTRUMENT,))
-    desk = Desk(venue, EventClock(NS_PER_S), "A.X", lambda: 99, lambda: 100)
-    desk.start()
-    venue.on_market(USUAL)
+    desk = started(PaperConfig())
+    desk.venue.on_market(USUAL)
     return desk
 
 
@@ -60,50 +66,133 @@ def test_a_market_order_walks_the_levels_and_pays_exact_fees(desk: Desk) -> None
     assert desk.filled(order) == 8
 
 
-def test_liquidity_is_taken_once_until_the_level_shows_more(desk: Desk) -> None:
-    first = desk.send(Side.BUY, 5, limit_ticks=100, time_in_force=TimeInForce.IOC)
-    desk.wait()
-    desk.venue.on_market(book([(99, 10)], [(100, 5), (101, 8)], 2))
-    again = desk.send(Side.BUY, 5, limit_ticks=100, time_in_force=TimeInForce.IOC)
-    desk.wait()
-    desk.venue.on_market(book([(99, 10)], [(100, 9), (101, 8)], 3))
-    refreshed = desk.send(Side.BUY, 5, limit_ticks=100, time_in_force=TimeInForce.IOC)
-    desk.wait()
-
-    assert [desk.filled(order) for order in (first, again, refreshed)] == [5, 0, 5]
-
-
-def test_a_resting_order_waits_for_the_queue_in_front_of_it(desk: Desk) -> None:
+def test_a_resting_order_pays_the_maker_fee(desk: Desk) -> None:
     order = desk.send(Side.BUY, 3, limit_ticks=99)
     desk.wait()
-    desk.venue.on_market(trade(99, 10, Side.SELL))
-    desk.wait()
-    before = desk.filled(order)
-    desk.venue.on_market(trade(99, 2, Side.SELL))
+    desk.venue.on_market(trade(99, 12, Side.SELL))
     desk.wait()
 
-    assert (before, desk.filled(order)) == (0, 2)
+    assert desk.filled(order) == 2
     assert desk.reports[-1].liquidity == "MAKER"
     assert desk.reports[-1].fee == Decimal("0.50")
 
 
-def test_a_queue_that_shrinks_moves_us_up_to_what_is_displayed(desk: Desk) -> None:
+def test_a_rebate_is_a_negative_fee() -> None:
+    desk = started(PaperConfig(maker_fee=Decimal("-0.10")))
+    desk.venue.on_market(USUAL)
+    desk.send(Side.BUY, 3, limit_ticks=99)
+    desk.wait()
+    desk.venue.on_market(trade(99, 13, Side.SELL))
+    desk.wait()
+
+    assert desk.reports[-1].fee == Decimal("-0.30")
+
+
+def test_an_order_meets_the_book_that_stands_when_it_arrives() -> None:
+    desk = started(PaperConfig(order_latency_ms=2.0, response_latency_ms=1.0))
+    desk.venue.on_market(USUAL)
+    desk.send(Side.BUY, 1)
+    desk.wait(0.0019)
+    desk.venue.on_market(book([(109, 10)], [(110, 5)], 2))
+    desk.wait(0.0010)
+    before = list(desk.reports)
+    desk.wait(0.0001)
+
+    assert before == []
+    assert [(report.kind, report.last_ticks, report.ts_event) for report in desk.reports] == [
+        (ReportKind.ACCEPTED, 0, NS_PER_S + 2_000_000),
+        (ReportKind.FILLED, 110, NS_PER_S + 2_000_000),
+    ]
+
+
+def test_a_cancel_that_arrives_after_the_fill_is_refused(desk: Desk) -> None:
     order = desk.send(Side.BUY, 1, limit_ticks=99)
     desk.wait()
-    desk.venue.on_market(book([(99, 4)], [(100, 5)], 2))
-    desk.venue.on_market(trade(99, 5, Side.SELL))
+    desk.venue.cancel(order)
+    desk.venue.on_market(trade(98, 1, Side.SELL))
     desk.wait()
 
-    assert desk.filled(order) == 1
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.FILLED, ReportKind.CANCEL_REJECTED]
 
 
-def test_a_trade_through_our_price_fills_us(desk: Desk) -> None:
-    order = desk.send(Side.SELL, 2, limit_ticks=101)
+def test_a_market_order_without_a_book_trades_nothing() -> None:
+    desk = started(PaperConfig())
+    order = desk.send(Side.BUY, 1)
     desk.wait()
-    desk.venue.on_market(trade(102, 1, Side.BUY))
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.CANCELED]
+
+
+def test_what_is_known_of_an_order_is_said_again_when_asked(desk: Desk) -> None:
+    resting = desk.send(Side.BUY, 1, limit_ticks=99)
+    done = desk.send(Side.BUY, 7)
+    desk.wait()
+    first = list(desk.reports)
+    desk.reports.clear()
+    desk.venue.reconcile((resting, done))
     desk.wait()
 
-    assert desk.filled(order) == 2
+    assert desk.said(resting) == [ReportKind.ACCEPTED]
+    assert desk.said(done) == [ReportKind.ACCEPTED, ReportKind.FILLED, ReportKind.FILLED]
+    assert desk.reports == first
+
+
+def test_what_was_said_is_remembered_for_a_bounded_number_of_orders(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
+    monkeypatch.setattr("framework.venues.paper.ORDERS_REMEMBERED", 3)
+    resting = desk.send(Side.BUY, 1, limit_ticks=99)
+    others = [desk.send(Side.BUY, 1, limit_ticks=98, time_in_force=TimeInForce.IOC) for _ in range(10)]
+    desk.wait()
+    desk.reports.clear()
+    desk.venue.reconcile((resting, others[0], others[-1]))
+    desk.wait()
+
+    assert desk.said(resting) == [ReportKind.ACCEPTED]
+    assert desk.said(others[-1]) == [ReportKind.ACCEPTED, ReportKind.CANCELED]
+    assert [report.reason for report in desk.reports if report.client_order_id == others[0]] == ["venue restarted"]
+
+
+def test_an_order_that_arrives_at_the_reopening_does_not_meet_the_book_of_the_session_before(desk: Desk) -> None:
+    desk.venue.on_market(SessionChanged(instrument_id="A.X", ts_event=2, is_open=False, reason="break"))
+    desk.venue.on_market(SessionChanged(instrument_id="A.X", ts_event=3, is_open=True, reason="break is over"))
+    order = desk.send(Side.BUY, 1)
+    desk.wait()
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.CANCELED]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"instrument_id": "B.X"}, "unknown instrument B.X"),
+        ({"quantity": 0}, "bad quantity or price"),
+        ({"limit_ticks": None}, "bad quantity or price"),
+    ],
+)
+def test_a_bad_order_is_rejected_with_its_reason(desk: Desk, changes: dict[str, Any], reason: str) -> None:
+    order = SubmitOrder(
+        client_order_id="bad",
+        strategy_id="s",
+        instrument_id="A.X",
+        side=Side.BUY,
+        quantity=1,
+        order_type=OrderType.LIMIT,
+        limit_ticks=99,
+        time_in_force=TimeInForce.DAY,
+        ts_event=0,
+    )
+    desk.venue.submit(msgspec.structs.replace(order, **changes))
+    desk.wait()
+
+    assert desk.said("bad") == [ReportKind.REJECTED]
+    assert reason in desk.reports[-1].reason
+
+
+def test_a_stopped_venue_says_nothing_more(desk: Desk) -> None:
+    desk.send(Side.BUY, 1)
+    desk.venue.stop()
+    desk.wait()
+
+    assert desk.reports == []
 
 
 def test_day_orders_expire_when_the_session_closes_and_new_ones_are_rejected(desk: Desk) -> None:
