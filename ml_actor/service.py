@@ -61,15 +61,14 @@ class MLService:
         *,
         wall_ns: Callable[[], int],
         timer: Callable[[], float],
-        started_s: float = 0.0,
     ) -> None:
+        self.started_s = 0.0
         self.rim_stats: Callable[[], dict[str, Any]] = dict
         self._models = models
         self._trainer = trainer
         self._feedback = feedback
         self._wall_ns = wall_ns
         self._timer = timer
-        self._started_s = started_s
         self._predictor: Predictor | None = None
         self._answered = Answered()
         self._counts: Counter[str] = Counter()
@@ -271,7 +270,7 @@ class MLService:
             "is_calibrated": predictor is not None and predictor.is_calibrated,
             "window_rows": predictor.window_rows if predictor else 0,
             "horizon_rows": predictor.horizon_rows if predictor else 0,
-            "uptime_s": round(now_s - self._started_s, 3),
+            "uptime_s": round(now_s - self.started_s, 3),
             "compute_us": {"p50": round(float(p50), 1), "p99": round(float(p99), 1)},
             "counts": dict(sorted(self._counts.items())),
             "training": self._trainer.status(),
