@@ -114,10 +114,10 @@ class TrainingConfig(Settings):
     """What the ML process learns, and when. 0 turns a trigger off."""
 
     window_rows: Annotated[int, Field(ge=10, le=1_000)] = 100
-    horizon_rows: Annotated[int, Field(ge=1, le=1_000)] = 20
+    horizon_rows: Annotated[int, Field(ge=1, le=1_000)] = 50
     min_rows: Annotated[int, Field(ge=500, le=100_000_000)] = 3_000
     max_rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 200_000
-    after_new_rows: Annotated[int, Field(ge=0, le=100_000_000)] = 0
+    after_new_rows: Annotated[int, Field(ge=0, le=100_000_000)] = 5_000
     every_minutes: NotNegative = 0.0
     versions_kept: Annotated[int, Field(ge=2, le=1_000)] = 10
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 7
