@@ -587,7 +587,7 @@ sys.exit(enter(sys.argv[1:], lambda _: Summary(exit_code=4)))
 """
 
 
-@pytest.mark.parametrize("arguments", [["start"], ["start", "--json"], ["strategies"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["start"], ["start", "--json"], ["--help"]])
 @pytest.mark.parametrize("closing", [">&-", "2>&-", "<&-", "<&- >&- 2>&-", "| true"])
 def test_closed_streams_and_broken_pipes_change_no_exit_code(tmp_path: Path, arguments: list[str], closing: str) -> None:
     expected = 4 if arguments[0] == "start" else 0
