@@ -115,7 +115,7 @@ def build(
     wires = Wires()
     client, link = _ml(options, state, wires, transport or ZmqTransport(), run_id=f"r{_next_run(journal)}", session=session)
     desk = _desk(options, journal, market, bus, pacer, clock, wires, client, _dom_rows(options, journal))
-    recorder = Recorder(options.record_dir, market.instruments.values()) if options.record_dir is not None else None
+    recorder = _recorder(options, market, may_wait=pacer.is_lockstep)
     # At full speed nothing may depend on how fast a thread is; at a finite speed nothing may wait for a disk.
     writer = BackgroundDatasetWriter(state.dataset) if has_threads and not pacer.is_lockstep else DatasetWriter(state.dataset)
     process = TradingProcess(
@@ -132,7 +132,7 @@ def build(
         writer=writer,
         host=StrategyHost(desk, last_ids(journal, was_clean=take_clean_mark(journal))),
         tally=tally,
-        lag=LoopLagMonitor(),
+        lag=LoopLagMonitor(timer=time.monotonic),
         link=link,
         client=client,
         recorder=recorder,
@@ -201,6 +201,13 @@ def _desk(  # noqa: PLR0917
         deliver_at=hold_time_for(pacer, clock) if pacer.is_lockstep else None,
         catch_up=None if pacer.is_lockstep else pacer.catch_up,
     )
+
+
+def _recorder(options: StartOptions, market: Market, *, may_wait: bool) -> Recorder | None:
+    """Return the recorder of `--record`; at full speed it may wait for the disk, else it drops and counts."""
+    if options.record_dir is None:
+        return None
+    return Recorder(options.record_dir, market.instruments.values(), may_wait=may_wait)
 
 
 def _dom_rows(options: StartOptions, journal: Journal) -> int:

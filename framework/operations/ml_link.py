@@ -44,6 +44,7 @@ class MLLink:
         self.client = client
         self._transport = transport
         self._on_child = on_child
+        self._is_client_started = False
         self.child = ChildProcess(
             service_argv(config_path, state_dir),
             policy=ChildPolicy(
@@ -59,11 +60,11 @@ class MLLink:
         )
 
     def start(self) -> None:
-        """Start the child (mode `spawn`) and the client."""
-        self.client.start()
+        """Start the child (mode `spawn`) and the client; with a child, the client starts when that is ready."""
         if self._settings.mode == "spawn":
             self.child.start()
         else:
+            self._start_client()
             self._transport.connect(f"tcp://{self._settings.client.host}:{self._settings.client.port}")
 
     async def stop(self) -> None:
@@ -72,6 +73,11 @@ class MLLink:
         if self._settings.mode == "spawn":
             await self.child.stop()
 
+    def _start_client(self) -> None:
+        if not self._is_client_started:
+            self._is_client_started = True
+            self.client.start()
+
     def heard(self) -> None:
         """Note a sign of life from the service."""
         if self.child.state is ChildState.READY:
@@ -79,6 +85,7 @@ class MLLink:
 
     def _on_ready(self, ready: Mapping[str, Any]) -> None:
         log.info("ML service is ready at %s (model %s)", ready.get("endpoint"), ready.get("model_version") or "none yet")
+        self._start_client()
         self._transport.connect(str(ready["endpoint"]))
 
     def _on_state(self, state: ChildState, detail: str) -> None:

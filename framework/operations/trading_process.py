@@ -179,6 +179,7 @@ class TradingProcess:
     async def _wind_down(self) -> None:
         """Stop strategies, cancel what is open, let the answers arrive, hand the last feedback over."""
         self.market.feed.stop()
+        self.market_data.stop()
         for name in tuple(self.host.hosted):
             self.host.stop(name)
         self.desk.bus.drain()

@@ -30,8 +30,8 @@ class JsonRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_json(frame: bytes) -> bool:
-    """Return whether a frame claims to be JSON."""
-    return frame[:1] == b"{"
+    """Return whether a frame claims to be JSON: an object, with or without white space before it (no binary header starts so)."""
+    return frame[:64].lstrip()[:1] == b"{"
 
 
 def decode_request(frame: bytes) -> JsonRequest:

@@ -183,8 +183,8 @@ def test_the_schedule_trains_on_new_rows_only(build: Callable[..., House]) -> No
     assert len(house.asked) == 2
 
 
-def test_triggers_are_off_by_default_and_the_schedule_ends_with_the_recorder(build: Callable[..., House]) -> None:
-    assert TrainingTrigger.of(TrainingConfig()) == TrainingTrigger(after_new_rows=0, every_minutes=0.0, min_rows=3_000)
+def test_triggers_can_be_turned_off_and_the_schedule_ends_with_the_recorder(build: Callable[..., House]) -> None:
+    assert TrainingTrigger.of(TrainingConfig(after_new_rows=0)) == TrainingTrigger(after_new_rows=0, every_minutes=0.0, min_rows=3_000)
     house = build(every_minutes=1.0)
     house.rows(10)
     house.recorder.on_stop()
