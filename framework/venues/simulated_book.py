@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from framework.model import Liquidity, Side
 from framework.window import LEVELS
 
 DEPTH: Final = LEVELS + 2
+OUT_OF_SIGHT: Final = 1_000_000_000
+"""Lots in front of an order beyond the deepest level, until that level comes into sight and says how many there are."""
 
 
 class OwnFill(NamedTuple):
     """One execution of one of our orders."""
 
     client_order_id: str
+    side: Side
     quantity: int
     price_ticks: int
     liquidity: Liquidity
@@ -29,6 +33,14 @@ class Print(NamedTuple):
 
 
 @dataclass(slots=True)
+class Traded:
+    """What happened in one go: public prints, and executions of our orders."""
+
+    prints: list[Print] = field(default_factory=list)
+    fills: list[OwnFill] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Own:
     """Our order in the book, with the background lots in front of it."""
 
@@ -40,23 +52,38 @@ class Own:
 
 
 class Half:
-    """One side of the background book: sizes by distance from its best price, best first, `DEPTH` of them."""
+    """One side: background sizes by distance from the best price, best first, `DEPTH` of them, and our orders by price.
 
-    __slots__ = ("best", "sign", "sizes")
+    Our orders at one price stand in order of time. They may be better than the best background price, or beyond the deepest.
+    """
+
+    __slots__ = ("best", "own", "side", "sign", "sizes")
 
     def __init__(self, side: Side, best: int, sizes: list[int]) -> None:
+        self.side = side
         self.sign = side.sign
         self.best = best
         self.sizes = sizes
+        self.own: dict[int, list[Own]] = {}
 
     def price(self, level: int) -> int:
         """Return the price of a level in ticks."""
         return self.best - self.sign * level
 
+    def level_of(self, price_ticks: int) -> int:
+        """Return the level of a price: negative inside the spread, `DEPTH` and more out of sight."""
+        return (self.best - price_ticks) * self.sign
+
     def size_at(self, price_ticks: int) -> int:
         """Return the background lots at a price."""
-        level = (self.best - price_ticks) * self.sign
+        level = self.level_of(price_ticks)
         return self.sizes[level] if 0 <= level < DEPTH else 0
+
+    def own_within(self, price_ticks: int) -> list[int]:
+        """Return the prices of our orders that are as good as `price_ticks` or better, best first."""
+        if not self.own:
+            return []
+        return sorted((price for price in self.own if (price - price_ticks) * self.sign >= 0), reverse=self.sign > 0)
 
     def improve(self, size: int) -> None:
         """Put a new best level one tick further in."""
@@ -65,10 +92,14 @@ class Half:
         self.sizes.pop()
 
     def retreat(self, deep_size: int) -> None:
-        """Drop the best level; a new one appears at the deep end."""
+        """Drop what is left of the best level; a new one comes into sight at the deep end."""
+        for order in self.own.get(self.best, ()):
+            order.ahead = 0
         self.best -= self.sign
         self.sizes.pop(0)
         self.sizes.append(deep_size)
+        for order in self.own.get(self.price(DEPTH - 1), ()):
+            order.ahead = min(order.ahead, deep_size)
 
 
 class SimulatedBook:
@@ -89,153 +120,143 @@ class SimulatedBook:
 
     # --- background -----------------------------------------------------------------------------------------------------
 
-    def add(self, side: Side, level: int, size: int) -> None:
-        """Add background lots at the end of a level's queue."""
-        self.halves[side].sizes[level] += size
-
     def cancel(self, side: Side, level: int, size: int, place: float) -> None:
         """Take background lots out of a queue (one always stays). `place` in [0, 1) says where in the queue they stood."""
         half = self.halves[side]
         before = half.sizes[level]
         size = min(size, before - 1)
-        half.sizes[level] -= size
-        price_ticks = half.price(level) if self.own else 0
-        for order in self.own.values():
-            if order.side is side and order.price_ticks == price_ticks and place * before < order.ahead:
-                order.ahead = max(0, order.ahead - size)
-        self._bound_ahead(side, level)
+        half.sizes[level] = before - size
+        if not half.own:
+            return
+        first = int(place * (before - size + 1))
+        for order in half.own.get(half.price(level), ()):
+            order.ahead -= max(0, min(order.ahead, first + size) - first)
 
-    def trade(self, aggressor: Side, size: int) -> tuple[list[Print], list[OwnFill]]:
+    def trade(self, aggressor: Side, size: int) -> Traded:
         """Let a background order take up to `size` lots at the best price, leaving one background lot there."""
         half = self.halves[aggressor.opposite]
-        prints, fills = self._take_own_inside(aggressor, half.best, size)
-        size -= sum(fill.quantity for fill in fills)
-        more_prints, more_fills = self._take_level(aggressor, half, size, keep=1)
-        return prints + more_prints, fills + more_fills
+        traded = Traded()
+        for price_ticks in half.own_within(half.best + half.sign):
+            size -= self._eat(half, price_ticks, size, traded)
+        self._eat(half, half.best, size, traded, keep=1)
+        return traded
 
-    def sweep(self, aggressor: Side, deep_size: int) -> tuple[list[Print], list[OwnFill]]:
-        """Let background orders take the whole best level, ours in it included; the next level becomes the best."""
+    def sweep(self, aggressor: Side, deep_size: int) -> Traded:
+        """Let background orders take the whole best level, ours up to it included; the next level becomes the best."""
         half = self.halves[aggressor.opposite]
-        price_ticks, background = half.best, half.sizes[0]
-        fills = [self._fill(order, order.left, order.price_ticks) for order in self._at_or_before(half, price_ticks)]
+        traded = Traded()
+        for price_ticks in half.own_within(half.best + half.sign):
+            self._eat(half, price_ticks, OUT_OF_SIGHT, traded)
+        self._eat(half, half.best, OUT_OF_SIGHT, traded)
         half.retreat(deep_size)
-        by_price: dict[int, int] = {price_ticks: background}
-        for fill in fills:
-            by_price[fill.price_ticks] = by_price.get(fill.price_ticks, 0) + fill.quantity
-        return [Print(price, size, aggressor) for price, size in by_price.items()], fills
+        return traded
 
-    def improve(self, side: Side, size: int) -> None:
-        """Put a new background level one tick inside the spread. The caller sees to it that there is room."""
-        self.halves[side].improve(size)
-
-    def has_room(self) -> bool:
-        """Return whether a background level fits inside the spread without crossing one of our orders."""
-        bids, asks = self.halves[Side.BUY], self.halves[Side.SELL]
-        own_bid = max((order.price_ticks for order in self.own.values() if order.side is Side.BUY), default=bids.best)
-        own_ask = min((order.price_ticks for order in self.own.values() if order.side is Side.SELL), default=asks.best)
-        return min(asks.best, own_ask) - max(bids.best, own_bid) > 1
+    def improve(self, side: Side, size: int) -> Traded:
+        """Let a background limit order come in one tick better than the best. It trades with our orders it meets there first."""
+        half, other = self.halves[side], self.halves[side.opposite]
+        price_ticks = half.best + half.sign
+        traded = Traded()
+        for own_ticks in other.own_within(price_ticks):
+            size -= self._eat(other, own_ticks, size, traded)
+        if size:
+            half.improve(size)
+        return traded
 
     # --- our orders -----------------------------------------------------------------------------------------------------
 
-    def take(self, client_order_id: str, side: Side, quantity: int, limit_ticks: int | None) -> tuple[list[Print], list[OwnFill]]:
-        """Let our order trade against the background within its limit. Levels that it empties stay empty until `close_gaps`."""
+    def take(self, client_order_id: str, side: Side, quantity: int, limit_ticks: int | None, fresh: Callable[[], int]) -> Traded:
+        """Let our order trade with the background within its limit and the levels in sight. It stops in front of our own orders.
+
+        `fresh` draws the size of each level that comes into sight behind the levels that the order empties.
+        """
         half = self.halves[side.opposite]
-        prints, fills = [], []
-        for level in range(DEPTH):
-            price_ticks = half.price(level)
-            if quantity == 0 or (limit_ticks is not None and (limit_ticks - price_ticks) * side.sign < 0):
+        traded = Traded()
+        for _ in range(DEPTH):
+            is_within = limit_ticks is None or (limit_ticks - half.best) * side.sign >= 0
+            size = min(quantity, self._in_front_of_own(half)) if is_within else 0
+            if not size:
                 break
-            size = min(quantity, half.sizes[level])
-            if size == 0:
-                continue
-            half.sizes[level] -= size
             quantity -= size
-            self._pass_queue(side.opposite, price_ticks, size)
-            prints.append(Print(price_ticks, size, side))
-            fills.append(OwnFill(client_order_id, size, price_ticks, Liquidity.TAKER))
-        return prints, fills
+            traded.prints.append(Print(half.best, size, side))
+            traded.fills.append(OwnFill(client_order_id, side, size, half.best, Liquidity.TAKER))
+            self._pass_queue(half, size)
+            if half.sizes[0]:
+                break
+            half.retreat(fresh())
+        return traded
 
-    def emptied_levels(self, side: Side) -> int:
-        """Return how many levels from the best on have no background lot left (we took them)."""
-        sizes = self.halves[side].sizes
-        return next((level for level, size in enumerate(sizes) if size), DEPTH)
-
-    def crosses_own(self, side: Side, limit_ticks: int | None) -> bool:
-        """Return whether an order of ours would trade with another one of ours."""
-        return any(
-            order.side is not side and (limit_ticks is None or (limit_ticks - order.price_ticks) * side.sign >= 0)
-            for order in self.own.values()
-        )
+    def would_cross(self, side: Side, limit_ticks: int | None) -> bool:
+        """Return whether an order would trade now, with the background or with another one of ours."""
+        half = self.halves[side.opposite]
+        if limit_ticks is None or (limit_ticks - half.best) * side.sign >= 0:
+            return True
+        return bool(half.own_within(limit_ticks))
 
     def rest(self, client_order_id: str, side: Side, price_ticks: int, quantity: int) -> None:
-        """Put our order at the end of the queue at its price."""
-        ahead = self.halves[side].size_at(price_ticks)
-        self.own[client_order_id] = Own(client_order_id, side, price_ticks, quantity, ahead)
+        """Put our order at the end of the queue at its price. The caller sees to it that it does not cross."""
+        half = self.halves[side]
+        ahead = OUT_OF_SIGHT if half.level_of(price_ticks) >= DEPTH else half.size_at(price_ticks)
+        order = Own(client_order_id, side, price_ticks, quantity, ahead)
+        self.own[client_order_id] = order
+        half.own.setdefault(price_ticks, []).append(order)
 
-    def remove(self, client_order_id: str) -> bool:
-        """Take our order out; return whether it was there."""
-        return self.own.pop(client_order_id, None) is not None
+    def remove(self, client_order_id: str) -> None:
+        """Take our order out."""
+        order = self.own.pop(client_order_id)
+        queue = self.halves[order.side].own[order.price_ticks]
+        queue.remove(order)
+        if not queue:
+            del self.halves[order.side].own[order.price_ticks]
 
     def levels(self, side: Side) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return prices and sizes of the best 10 levels, ours included, best first."""
         half = self.halves[side]
-        if not self.own and 0 not in half.sizes[:LEVELS]:
-            return tuple([half.best - half.sign * level for level in range(LEVELS)]), tuple(half.sizes[:LEVELS])
-        sizes = {half.price(level): size for level, size in enumerate(half.sizes) if size}
-        for order in self.own.values():
-            if order.side is side:
-                sizes[order.price_ticks] = sizes.get(order.price_ticks, 0) + order.left
-        best = sorted(sizes, reverse=side is Side.BUY)[:LEVELS]
-        return tuple(best), tuple([sizes[price] for price in best])
+        last = half.best - half.sign * LEVELS
+        if not half.own:
+            return tuple(range(half.best, last, -half.sign)), tuple(half.sizes[:LEVELS])
+        sizes = dict(zip(range(half.best, last, -half.sign), half.sizes, strict=False))
+        for price_ticks in half.own_within(last + half.sign):
+            sizes[price_ticks] = sizes.get(price_ticks, 0) + sum(order.left for order in half.own[price_ticks])
+        best = sorted(sizes, reverse=half.sign > 0)[:LEVELS]
+        return tuple(best), tuple([sizes[price_ticks] for price_ticks in best])
 
     # --- inside -----------------------------------------------------------------------------------------------------------
 
-    def _take_own_inside(self, aggressor: Side, best: int, size: int) -> tuple[list[Print], list[OwnFill]]:
-        prints, fills = [], []
-        for order in self._at_or_before(self.halves[aggressor.opposite], best + self.halves[aggressor.opposite].sign):
-            quantity = min(order.left, size)
-            if quantity:
-                size -= quantity
-                fills.append(self._fill(order, quantity, order.price_ticks))
-                prints.append(Print(order.price_ticks, quantity, aggressor))
-        return prints, fills
+    def _eat(self, half: Half, price_ticks: int, size: int, traded: Traded, *, keep: int = 0) -> int:
+        """Take up to `size` lots at one price, first in first out, leaving `keep` background lots; return how many."""
+        left, passed = size, 0
+        room = max(0, half.size_at(price_ticks) - keep)
+        for order in tuple(half.own.get(price_ticks, ())):
+            step = min(left, order.ahead - passed, room - passed)
+            passed, left = passed + step, left - step
+            if order.ahead > passed or not left:
+                break
+            left -= self._fill(order, min(left, order.left), traded)
+        step = min(left, room - passed)
+        passed, left = passed + step, left - step
+        if passed:
+            half.sizes[half.level_of(price_ticks)] -= passed
+            for order in half.own.get(price_ticks, ()):
+                order.ahead -= passed
+        if left < size:
+            traded.prints.append(Print(price_ticks, size - left, half.side.opposite))
+        return size - left
 
-    def _take_level(self, aggressor: Side, half: Half, size: int, *, keep: int) -> tuple[list[Print], list[OwnFill]]:
-        price_ticks, fills, left = half.best, [], size
-        waiting = [order for order in self.own.values() if order.side is not aggressor and order.price_ticks == price_ticks]
-        for order in sorted(waiting, key=lambda own: own.ahead):
-            passed = min(left, order.ahead, max(0, half.sizes[0] - keep))
-            half.sizes[0] -= passed
-            left -= passed
-            for other in waiting:
-                other.ahead = max(0, other.ahead - passed)
-            quantity = min(left, order.left) if order.ahead == 0 else 0
-            if quantity:
-                left -= quantity
-                fills.append(self._fill(order, quantity, price_ticks))
-        rest = min(left, max(0, half.sizes[0] - keep))
-        half.sizes[0] -= rest
-        left -= rest
-        traded = size - left
-        return ([Print(price_ticks, traded, aggressor)] if traded else []), fills
-
-    def _at_or_before(self, half: Half, price_ticks: int) -> list[Own]:
-        found = [o for o in self.own.values() if o.side.sign == half.sign and (o.price_ticks - price_ticks) * half.sign >= 0]
-        return sorted(found, key=lambda own: (-own.price_ticks * half.sign, own.ahead))
-
-    def _fill(self, order: Own, quantity: int, price_ticks: int) -> OwnFill:
+    def _fill(self, order: Own, quantity: int, traded: Traded) -> int:
         order.left -= quantity
+        traded.fills.append(OwnFill(order.client_order_id, order.side, quantity, order.price_ticks, Liquidity.MAKER))
         if order.left == 0:
-            del self.own[order.client_order_id]
-        return OwnFill(order.client_order_id, quantity, price_ticks, Liquidity.MAKER)
+            self.remove(order.client_order_id)
+        return quantity
 
-    def _pass_queue(self, side: Side, price_ticks: int, size: int) -> None:
-        for order in self.own.values():
-            if order.side is side and order.price_ticks == price_ticks:
-                order.ahead = max(0, order.ahead - size)
+    def _in_front_of_own(self, half: Half) -> int:
+        """Return how many lots at the best background price can be taken before one of our own orders is met."""
+        within = half.own_within(half.best)
+        if not within:
+            return half.sizes[0]
+        return half.own[half.best][0].ahead if within[0] == half.best else 0
 
-    def _bound_ahead(self, side: Side, level: int) -> None:
-        half = self.halves[side]
-        for order in self.own.values():
-            if order.side is side and order.price_ticks == half.price(level):
-                order.ahead = min(order.ahead, half.sizes[level])
+    def _pass_queue(self, half: Half, size: int) -> None:
+        half.sizes[0] -= size
+        for order in half.own.get(half.best, ()):
+            order.ahead -= size

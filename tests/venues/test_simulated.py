@@ -70,55 +70,6 @@ def test_history_and_the_market_on_a_clock_are_the_same_events() -> None:
     assert history == events[: len(history)]
 
 
-def measure_signal(strength: float, seed: int, *, horizon_rows: int = 20) -> dict[str, tuple[float, float]]:
-    """Return (AUC of up against down, half of its 95 % interval) of what is visible, for the next mid moves that do not overlap."""
-    mids, imbalance, flow = [], [], []
-    signed = 0
-    for event in generate_history(SimulatedMarketConfig(signal_strength=strength), seed=seed, duration_s=2_000):
-        if isinstance(event, BookSnapshot):
-            mids.append(event.bid_ticks[0] + event.ask_ticks[0])
-            imbalance.append((event.bid_sizes[0] - event.ask_sizes[0]) / (event.bid_sizes[0] + event.ask_sizes[0]))
-            flow.append(signed)
-            signed = 0
-        elif isinstance(event, TradeTick) and event.aggressor is not None:
-            signed += event.size * event.aggressor.sign
-    mid = np.array(mids)
-    rows = np.arange(2 * horizon_rows, len(mid) - horizon_rows, horizon_rows)
-    move = mid[rows + horizon_rows] - mid[rows]
-    rows, move = rows[move != 0], move[move != 0]
-    total = np.concatenate(([0], np.cumsum(flow)))
-    seen = {
-        "imbalance": np.array(imbalance)[rows],
-        "trade flow": (total[rows + 1] - total[rows + 1 - horizon_rows]).astype(float),
-        "past move": (mid[rows] - mid[rows - horizon_rows]).astype(float),
-    }
-    return {name: area_under_curve(values, move > 0) for name, values in seen.items()}
-
-
-def area_under_curve(values: np.ndarray, is_up: np.ndarray) -> tuple[float, float]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    ups, downs = int(is_up.sum()), int((~is_up).sum())
-    area = (ranks[is_up].sum() - ups * (ups + 1) / 2) / (ups * downs)
-    return float(area), float(1.96 * np.sqrt((ups + downs + 1) / (12 * ups * downs)))
-
-
-def test_without_a_signal_nothing_that_is_visible_tells_the_next_move() -> None:
-    measured = [measure_signal(0.0, seed) for seed in range(4)]
-
-    for name in ("imbalance", "trade flow", "past move"):
-        areas, halves = zip(*(one[name] for one in measured), strict=True)
-        # The mean over seeds within its own 95 % interval, widened for the three looks we take.
-        assert abs(np.mean(areas) - 0.5) < 1.25 * np.mean(halves) / np.sqrt(len(areas)), (name, areas)
-
-
-def test_a_stronger_signal_tells_more() -> None:
-    areas = [measure_signal(strength, 3)["trade flow"][0] for strength in (0.0, 0.6, 1.0)]
-
-    assert areas == sorted(areas)
-    assert areas[1] > 0.65
-
-
 def test_books_are_never_crossed_and_mostly_one_tick_wide() -> None:
     books = [e for e in generate_history(SimulatedMarketConfig(), seed=2, duration_s=600) if isinstance(e, BookSnapshot)]
     spreads = [book.ask_ticks[0] - book.bid_ticks[0] for book in books]
