@@ -10,9 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from framework.clock import Clock
-from framework.errors import StorageError
+from framework.errors import IntegrityError, StorageError
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
+from framework.logs import foreign
 from framework.messages import (
     BookInvalid,
     BookRecovered,
@@ -29,10 +30,10 @@ from framework.messages import (
     TradingStateChanged,
 )
 from framework.model import Instrument, Liquidity, OrderStatus, Side, TradingState
-from framework.trading.journal import Journal
+from framework.trading.journal import Journal, Record, is_recordable
 from framework.trading.orders import Effect, Order
 from framework.trading.portfolio import Portfolio
-from framework.trading.risk import Denied, RiskGate, is_whole
+from framework.trading.risk import Approved, Denied, RiskGate, is_whole
 from framework.venues.port import Venue
 
 EXECUTION: Final = "execution"
@@ -104,8 +105,8 @@ class ExecutionActor(Actor):
         return instrument_id in self._instruments
 
     def is_known_order(self, client_order_id: str) -> bool:
-        """Return whether this id is in use, or was lately."""
-        return client_order_id in self._open or client_order_id in self._closed
+        """Return whether this id was ever used, in this run or before."""
+        return client_order_id in self._open or client_order_id in self._closed or self._journal.has_order(client_order_id)
 
     def book(self, instrument_id: str) -> BookSnapshot | None:
         """Return the last book, or None while it is unsound."""
@@ -156,23 +157,29 @@ class ExecutionActor(Actor):
     def recover(self) -> int:
         """Fold the journal into orders, positions and trading state; return how many orders were open. Call `reconcile` next.
 
-        Orders in instruments of another market (a run on another feed) wait in the journal until that market is back.
+        Orders in instruments of another market (a run on another feed) wait in the journal until that market is back. Raises
+        `IntegrityError` for a journal whose hash chain does not hold.
         """
+        self._journal.verify()
         for record in self._journal.records("SubmitOrder", "CancelOrder", "ExecutionReport", "TradingStateChanged"):
-            self._recall(record.message)
+            self._recall(record)
         self.counts.clear()
         return len(self._open)
 
-    def _recall(self, message: Message) -> None:
-        match message:
-            case SubmitOrder() if self.knows(message.instrument_id):
-                self._open[message.client_order_id] = Order(message)
-            case CancelOrder() if message.client_order_id in self._open:
-                self._open[message.client_order_id].request_cancel()
-            case ExecutionReport():
-                self._apply(message)
-            case TradingStateChanged():
-                self.state, self.state_reason = message.state, message.reason
+    def _recall(self, record: Record) -> None:
+        match record.message:
+            case SubmitOrder() as order if self.knows(order.instrument_id):
+                self._open[order.client_order_id] = Order(order)
+            case CancelOrder() as command if command.client_order_id in self._open:
+                self._open[command.client_order_id].request_cancel()
+            case ExecutionReport() as report:
+                self._fetch(report.client_order_id, before=record.seq)
+                effect, _ = self._apply(report)
+                # The kill may have come between this report and the record of the halt that it called for.
+                if effect is Effect.UNBOOKABLE and self.state is not TradingState.HALTED:
+                    self.state, self.state_reason = TradingState.HALTED, _distrust(report)
+            case TradingStateChanged() as change:
+                self.state, self.state_reason = change.state, change.reason
 
     def reconcile(self) -> None:
         """Ask the venue what became of orders that were open when the last run ended: UNKNOWN until it says."""
@@ -185,13 +192,12 @@ class ExecutionActor(Actor):
 
     def _on_submit(self, order: SubmitOrder) -> None:
         verdict = self._gate.check(order, self, self._clock.now_ns())
+        if isinstance(verdict, Approved) and not is_recordable(verdict.order):
+            verdict = Denied("MALFORMED", "a field has a value of the wrong type")
         if isinstance(verdict, Denied):
             self._deny(order, verdict)
             return
-        try:
-            self._journal.append("SubmitOrder", verdict.order, durable=True, key=order.client_order_id)
-        except StorageError as exc:
-            log.error("%s", exc)
+        if not self._record(verdict.order, key=order.client_order_id):
             self._deny(order, Denied("JOURNAL", "intents cannot be made durable"))
             return
         self.counts["orders"] += 1
@@ -203,13 +209,16 @@ class ExecutionActor(Actor):
         self.counts["denied"] += 1
         self.counts[f"denied_{verdict.code.lower()}"] += 1
         denied = Order(_printable(order), status=OrderStatus.DENIED, reason=str(verdict), ts_event=self._clock.now_ns()).update()
-        self._record(denied, durable=False)
+        if is_recordable(denied):
+            self._record(denied, durable=False)
         self._bus.publish(denied)
 
     def _on_cancel(self, command: CancelOrder) -> None:
         order = self._open.get(command.client_order_id)
         if order is not None and order.intent.strategy_id == command.strategy_id:
             self._cancel(order)
+        else:
+            self.counts["cancels_without_an_order"] += 1
 
     def _on_quarantined(self, event: StrategyQuarantined) -> None:
         self.cancel_all(event.strategy_id)
@@ -226,20 +235,33 @@ class ExecutionActor(Actor):
     # --- reports -------------------------------------------------------------------------------------------------------------
 
     def _on_report(self, report: ExecutionReport) -> None:
+        if not is_recordable(report):
+            self.counts["reports_malformed"] += 1
+            self._stop_if_fill(report)
+            return
+        is_ours = self._fetch(report.client_order_id)
         self._record(report, key=report.client_order_id)
-        for event in self._apply(report):
+        effect, told = self._apply(report)
+        for event in told:
             self._bus.publish(event)
+        if effect is Effect.UNBOOKABLE or not is_ours:
+            self._stop_if_fill(report)
 
-    def _apply(self, report: ExecutionReport) -> tuple[Message, ...]:
-        """Move order and portfolio by one report and return what to tell; the same for a live report and for the journal's."""
+    def _stop_if_fill(self, report: ExecutionReport) -> None:
+        # We may hold a position that we do not know of: nothing may be added to it until somebody has looked.
+        if report.kind is ReportKind.FILLED and self.state is not TradingState.HALTED:
+            self.set_state(TradingState.HALTED, _distrust(report))
+
+    def _apply(self, report: ExecutionReport) -> tuple[Effect, tuple[Message, ...]]:
+        """Move order and portfolio by one report; return what it did and what to tell. The same for live reports and the journal's."""
         order = self._open.get(report.client_order_id) or self._closed.get(report.client_order_id)
         if order is None:
             self.counts["reports_of_unknown_orders"] += 1
-            return ()
+            return Effect.ANOMALY, ()
         effect = order.apply(report)
-        if effect in (Effect.DUPLICATE, Effect.ANOMALY):
+        if effect in (Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE):
             self.counts[f"reports_{effect.lower()}"] += 1
-            return ()
+            return effect, ()
         if effect is Effect.LATE_FILL:
             self.counts["fills_late"] += 1
         told: tuple[Message, ...] = (order.update(),)
@@ -247,7 +269,7 @@ class ExecutionActor(Actor):
             told += self._book_fill(order, report)
         if not order.is_open:
             self._retire(order)
-        return told
+        return effect, told
 
     def _book_fill(self, order: Order, report: ExecutionReport) -> tuple[Filled, PositionChanged]:
         self.counts["fills"] += 1
@@ -269,10 +291,27 @@ class ExecutionActor(Actor):
 
     def _retire(self, order: Order) -> None:
         client_order_id = order.intent.client_order_id
-        if self._open.pop(client_order_id, None) is not None:
-            self._closed[client_order_id] = order
-            if len(self._closed) > CLOSED_ORDERS_KEPT:
-                self._closed.popitem(last=False)
+        self._open.pop(client_order_id, None)
+        self._closed[client_order_id] = order
+        if len(self._closed) > CLOSED_ORDERS_KEPT:
+            self._closed.popitem(last=False)
+
+    def _fetch(self, client_order_id: str, *, before: int | None = None) -> bool:
+        """Bring an order that was pruned from memory back from the journal; return whether there ever was one of this id."""
+        if client_order_id in self._open or client_order_id in self._closed:
+            return True
+        order: Order | None = None
+        is_ours = False
+        for record in self._journal.history(client_order_id, before=before):
+            match record.message:
+                case SubmitOrder() as intent:
+                    is_ours = True
+                    order = Order(intent) if self.knows(intent.instrument_id) else None
+                case ExecutionReport() as report if order is not None:
+                    order.apply(report)
+        if order is not None:
+            self._retire(order)
+        return is_ours
 
     # --- the rest --------------------------------------------------------------------------------------------------------------
 
@@ -291,13 +330,19 @@ class ExecutionActor(Actor):
             if order.intent.strategy_id == strategy_id and order.intent.instrument_id == instrument_id:
                 yield order
 
-    def _record(self, message: Message, *, durable: bool = True, key: str = "") -> None:
+    def _record(self, message: Message, *, durable: bool = True, key: str = "") -> bool:
         # A disk that fails must not keep a fill or a kill from taking effect: the gate sees `is_healthy` and lets nothing new out.
         try:
             self._journal.append(type(message).__name__, message, durable=durable, key=key)
-        except StorageError as exc:
+        except (StorageError, IntegrityError) as exc:
             self.counts["journal_failures"] += 1
             log.error("%s", exc)
+            return False
+        return True
+
+
+def _distrust(report: ExecutionReport) -> str:
+    return f"the venue reports a fill that cannot be booked: order {foreign(report.client_order_id)} trade {foreign(report.trade_id)}"
 
 
 def _printable(order: SubmitOrder) -> SubmitOrder:

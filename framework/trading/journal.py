@@ -27,11 +27,13 @@ CREATE TABLE IF NOT EXISTS records (
     body BLOB NOT NULL, chain BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS records_by_kind ON records (kind, seq);
+CREATE INDEX IF NOT EXISTS records_of_orders ON records (record_key, seq) WHERE kind IN ('SubmitOrder', 'ExecutionReport');
 CREATE TABLE IF NOT EXISTS deployments (
     name TEXT PRIMARY KEY, body TEXT NOT NULL, digest TEXT NOT NULL, deployed_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS feedback (place INTEGER PRIMARY KEY, feedback_id TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
 """
+_OF_ORDER: Final = "WHERE kind IN ('SubmitOrder', 'ExecutionReport') AND record_key = ?"
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
@@ -120,6 +122,19 @@ class Journal:
             f"SELECT seq, kind, record_key, ts_event, body FROM records {where} ORDER BY seq", kinds
         ):
             yield Record(seq, kind, key, ts_event, self._decode(seq, kind, body))
+
+    def history(self, client_order_id: str, *, before: int | None = None) -> Iterator[Record]:
+        """Return the intent and the venue's reports of one order, of the records before a sequence number."""
+        last = self._seq if before is None else before - 1
+        for seq, kind, key, ts_event, body in self._rows(
+            f"SELECT seq, kind, record_key, ts_event, body FROM records {_OF_ORDER} AND seq <= ? ORDER BY seq", (client_order_id, last)
+        ):
+            yield Record(seq, kind, key, ts_event, self._decode(seq, kind, body))
+
+    def has_order(self, client_order_id: str) -> bool:
+        """Return whether an order of this id was ever sent."""
+        found = self._rows(f"SELECT 1 FROM records {_OF_ORDER} AND kind = 'SubmitOrder' LIMIT 1", (client_order_id,))
+        return next(found, None) is not None
 
     @property
     def last_seq(self) -> int:
@@ -239,7 +254,7 @@ class Journal:
         row = self._db.execute("SELECT seq, chain FROM records ORDER BY seq DESC LIMIT 1").fetchone()
         self._seq, self._chain = row or (0, b"")
 
-    def _rows(self, query: str, parameters: Sequence[str] = ()) -> Iterator[Any]:
+    def _rows(self, query: str, parameters: Sequence[str | int] = ()) -> Iterator[Any]:
         try:
             yield from self._db.execute(query, parameters)
         except sqlite3.Error as exc:
@@ -253,9 +268,12 @@ class Journal:
             raise StorageError(f"{self.path}: SQLite does not sync on commit")
 
     def _check_version(self) -> None:
-        # Before anything is written: a file of a newer version is left as it is.
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        # Before anything is written: a file of a newer version, or of another program, is left as it is.
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
             return
+        if "meta" not in tables:
+            raise StorageError(f"{self.path}: a database of another program, with tables {', '.join(sorted(tables))}; give another path")
         stored = self.get_meta("schema_version")
         if stored not in (None, str(SCHEMA_VERSION)):
             raise StorageError(f"{self.path}: written by version {stored} of the journal, this Tidebook reads {SCHEMA_VERSION}")
@@ -271,6 +289,15 @@ class Journal:
         except (msgspec.DecodeError, msgspec.ValidationError) as exc:
             raise IntegrityError(f"{self.path}: record {seq} ({kind}) cannot be read: {exc}") from exc
         return message
+
+
+def is_recordable(message: Message) -> bool:
+    """Return whether a record of this message could be written and read back: every field has its type, and integers fit 64 bits."""
+    try:
+        msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=type(message))
+    except (msgspec.MsgspecError, OverflowError, UnicodeError, TypeError):
+        return False
+    return True
 
 
 def link(chain: bytes, kind: str, key: str, ts_event: int, body: bytes) -> bytes:

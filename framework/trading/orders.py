@@ -7,35 +7,47 @@ from enum import StrEnum
 from typing import Final
 
 from framework.messages import ExecutionReport, OrderUpdated, ReportKind, SubmitOrder
-from framework.model import CLOSED, OPEN, OrderStatus
+from framework.model import CLOSED, OPEN, OrderStatus, OrderType
 
+LARGEST_FEE: Final = 1_000_000_000_000
 S = OrderStatus
 _ALIVE: Final = {
+    ReportKind.ACCEPTED: S.ACCEPTED,
     ReportKind.REJECTED: S.REJECTED,
     ReportKind.CANCELED: S.CANCELED,
     ReportKind.EXPIRED: S.EXPIRED,
+    ReportKind.CANCEL_REJECTED: S.ACCEPTED,
     ReportKind.LOST: S.UNKNOWN,
 }
+# What may come late or twice without telling anything new: the answer to a cancel that lost its race, an acknowledgement behind the fills.
+_LATE: Final = (ReportKind.ACCEPTED, ReportKind.CANCEL_REJECTED, ReportKind.LOST)
 NEXT: Final[dict[OrderStatus, dict[ReportKind, OrderStatus]]] = {
-    S.SUBMITTED: {**_ALIVE, ReportKind.ACCEPTED: S.ACCEPTED, ReportKind.CANCEL_REJECTED: S.SUBMITTED},
-    S.ACCEPTED: {**_ALIVE, ReportKind.ACCEPTED: S.ACCEPTED, ReportKind.CANCEL_REJECTED: S.ACCEPTED},
-    S.PARTIALLY_FILLED: {**_ALIVE, ReportKind.ACCEPTED: S.PARTIALLY_FILLED, ReportKind.CANCEL_REJECTED: S.PARTIALLY_FILLED},
-    S.PENDING_CANCEL: {**_ALIVE, ReportKind.ACCEPTED: S.PENDING_CANCEL, ReportKind.CANCEL_REJECTED: S.ACCEPTED},
-    # Only evidence ends UNKNOWN; an acknowledgement is evidence too.
-    S.UNKNOWN: {**_ALIVE, ReportKind.ACCEPTED: S.ACCEPTED, ReportKind.CANCEL_REJECTED: S.UNKNOWN},
+    S.SUBMITTED: _ALIVE,
+    S.ACCEPTED: _ALIVE,
+    S.PARTIALLY_FILLED: _ALIVE,
+    S.PENDING_CANCEL: {**_ALIVE, ReportKind.ACCEPTED: S.PENDING_CANCEL},
+    # Only evidence ends UNKNOWN: an acknowledgement is some, a refused cancel is none ("no such order" and "already filled" look alike).
+    S.UNKNOWN: {**_ALIVE, ReportKind.CANCEL_REJECTED: S.UNKNOWN},
+    S.FILLED: dict.fromkeys(_LATE, S.FILLED),
+    S.CANCELED: dict.fromkeys((*_LATE, ReportKind.CANCELED), S.CANCELED),
+    S.EXPIRED: dict.fromkeys((*_LATE, ReportKind.EXPIRED), S.EXPIRED),
+    S.REJECTED: dict.fromkeys((*_LATE, ReportKind.REJECTED), S.REJECTED),
 }
-"""State and report to next state. FILLED reports are not here: they move by quantity, in any state (`Order.apply`).
-A pair that is missing changes nothing and is counted as an anomaly: a venue's text can be wrong, repeated or late."""
+"""State and report to next state. ACCEPTED here means: alive, as far as the venue has confirmed it (`Order._alive`).
+
+FILLED reports are not here: they move by quantity, in any state (`Order.apply`). A pair that is missing changes nothing and is counted
+as an anomaly: a venue's text can be wrong, repeated or late."""
 
 
 class Effect(StrEnum):
-    """What a report did to an order."""
+    """What a report did to an order. DUPLICATE told nothing new; UNBOOKABLE is a fill that cannot be true as it stands."""
 
     CHANGED = "CHANGED"
     FILLED = "FILLED"
-    DUPLICATE = "DUPLICATE"
     LATE_FILL = "LATE_FILL"
+    DUPLICATE = "DUPLICATE"
     ANOMALY = "ANOMALY"
+    UNBOOKABLE = "UNBOOKABLE"
 
 
 @dataclass(slots=True)
@@ -49,6 +61,7 @@ class Order:
     venue_order_id: str = ""
     reason: str = ""
     ts_event: int = 0
+    is_acknowledged: bool = False
     trade_ids: set[str] = field(default_factory=set)
 
     @property
@@ -74,25 +87,27 @@ class Order:
     def apply(self, report: ExecutionReport) -> Effect:
         """Move by one report and return what it did.
 
-        A fill is never lost: not before an acknowledgement, not after a cancel. Only a repeated `trade_id` and a fill beyond
-        the order's quantity are refused.
+        A fill is never lost: not before an acknowledgement, not after a cancel, not in any state. One that cannot be true (no
+        trade id, no lots, more than was ordered, a fee that is no number) is left out and returned as UNBOOKABLE: our position
+        may then differ from the venue's, and the caller has to stop and say so.
         """
         if report.kind is ReportKind.FILLED:
             return self._apply_fill(report)
         following = NEXT.get(self.status, {}).get(report.kind)
         if following is None:
             return Effect.ANOMALY
-        if following is OrderStatus.ACCEPTED and self.filled_quantity:
-            following = OrderStatus.PARTIALLY_FILLED
+        if following is self.status in CLOSED:
+            return Effect.DUPLICATE
+        self.is_acknowledged |= report.kind is ReportKind.ACCEPTED
         self._note(report)
-        self.status = following
+        self.status = self._alive() if following is OrderStatus.ACCEPTED else following
         return Effect.CHANGED
 
     def _apply_fill(self, report: ExecutionReport) -> Effect:
-        if report.trade_id in self.trade_ids:
+        if report.trade_id and report.trade_id in self.trade_ids:
             return Effect.DUPLICATE
-        if report.last_quantity < 1 or self.filled_quantity + report.last_quantity > self.intent.quantity:
-            return Effect.ANOMALY
+        if not _is_bookable(report) or self.filled_quantity + report.last_quantity > self.intent.quantity:
+            return Effect.UNBOOKABLE
         is_late = self.status in CLOSED
         self.trade_ids.add(report.trade_id)
         self.filled_quantity += report.last_quantity
@@ -104,13 +119,19 @@ class Order:
             self.status = OrderStatus.PARTIALLY_FILLED
         return Effect.LATE_FILL if is_late else Effect.FILLED
 
+    def _alive(self) -> OrderStatus:
+        """Return the state of an order that is neither closed nor in doubt."""
+        if self.filled_quantity:
+            return OrderStatus.PARTIALLY_FILLED
+        return OrderStatus.ACCEPTED if self.is_acknowledged else OrderStatus.SUBMITTED
+
     def _note(self, report: ExecutionReport) -> None:
         self.venue_order_id = report.venue_order_id or self.venue_order_id
         self.ts_event = report.ts_event
         self.reason = report.reason or self.reason
 
     def update(self) -> OrderUpdated:
-        """Return the order as an event."""
+        """Return the order as an event; a market order has no limit there, although the gate gave it one."""
         intent = self.intent
         return OrderUpdated(
             client_order_id=intent.client_order_id,
@@ -121,8 +142,12 @@ class Order:
             quantity=intent.quantity,
             filled_quantity=self.filled_quantity,
             average_ticks=self.average_ticks,
-            limit_ticks=intent.limit_ticks,
+            limit_ticks=intent.limit_ticks if intent.order_type is OrderType.LIMIT else None,
             status=self.status,
             reason=self.reason,
             decision_id=intent.decision_id,
         )
+
+
+def _is_bookable(report: ExecutionReport) -> bool:
+    return bool(report.trade_id) and report.last_quantity >= 1 and report.fee.is_finite() and abs(report.fee) < LARGEST_FEE

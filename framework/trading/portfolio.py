@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Final
 
 from framework.messages import Filled, PositionChanged
@@ -11,13 +11,15 @@ from framework.model import Instrument
 
 MICRO: Final = 1_000_000
 Key = tuple[str, str]
+# Wide enough that no sum or product of prices, lots and fees is ever rounded; the default context keeps 28 digits.
+_EXACT: Final = Context(prec=100)
 
 
 @dataclass(slots=True)
 class Position:
     """Net position of one strategy in one instrument.
 
-    Money is kept in integer micro-ticks x lots, so nothing is ever lost to rounding: `realized` plus the open cost is always
+    Money is kept in integer micro-ticks x lots, so nothing is ever lost to rounding: `realized` less the open cost is always
     minus the signed notional of all fills. A partial close takes the average cost of what it closes, rounded down to a
     micro-tick; the rest stays in the open cost and is realized with the last lot.
     """
@@ -44,7 +46,7 @@ class Position:
 
     def apply(self, signed_quantity: int, price_ticks: int, fee: Decimal) -> None:
         """Book one fill."""
-        self.fees += fee
+        self.fees = _EXACT.add(self.fees, fee)
         closing = 0
         if self.quantity * signed_quantity < 0:
             closing = min(abs(self.quantity), abs(signed_quantity)) * (1 if signed_quantity > 0 else -1)
@@ -57,34 +59,42 @@ class Position:
         self.open_cost += opening * price_ticks * MICRO
 
     def _money(self, micro_tick_lots: int) -> Decimal:
-        return self.instrument.tick_value * micro_tick_lots / MICRO
+        instrument = self.instrument
+        value = _EXACT.multiply(_EXACT.multiply(instrument.tick_size, instrument.multiplier), instrument.lot_size)
+        return _EXACT.divide(_EXACT.multiply(value, Decimal(micro_tick_lots)), Decimal(MICRO))
 
 
 class Portfolio:
-    """Positions by strategy and instrument; the account's position in an instrument is the sum over strategies."""
+    """Positions by strategy and instrument; the account in an instrument is the sum over strategies."""
 
     def __init__(self, instruments: dict[str, Instrument]) -> None:
         self._instruments = instruments
         self._positions: dict[Key, Position] = {}
 
     def position(self, strategy_id: str, instrument_id: str) -> Position:
-        """Return the position, flat if there never was a fill. Raises `KeyError` for an unknown instrument."""
-        key = (strategy_id, instrument_id)
-        if key not in self._positions:
-            self._positions[key] = Position(self._instruments[instrument_id])
-        return self._positions[key]
+        """Return the position, a flat one if there never was a fill. Raises `KeyError` for an unknown instrument."""
+        found = self._positions.get((strategy_id, instrument_id))
+        return found if found is not None else Position(self._instruments[instrument_id])
 
     def positions(self) -> dict[Key, Position]:
         """Return all positions that ever had a fill, by (strategy, instrument)."""
         return dict(self._positions)
 
-    def account_quantity(self, instrument_id: str) -> int:
-        """Return the net position of all strategies in an instrument."""
-        return sum(position.quantity for (_, own), position in self._positions.items() if own == instrument_id)
+    def account(self, instrument_id: str) -> Position:
+        """Return a sum over all strategies: net quantity, cost of what is open, money and fees, exact like each of them."""
+        total = Position(self._instruments[instrument_id])
+        for (_, own), position in self._positions.items():
+            if own == instrument_id:
+                total.quantity += position.quantity
+                total.open_cost += position.open_cost
+                total.realized += position.realized
+                total.fees = _EXACT.add(total.fees, position.fees)
+        return total
 
     def apply(self, fill: Filled) -> PositionChanged:
         """Book a fill and return the new position."""
-        position = self.position(fill.strategy_id, fill.instrument_id)
+        key = (fill.strategy_id, fill.instrument_id)
+        position = self._positions.setdefault(key, self.position(*key))
         position.apply(fill.side.sign * fill.quantity, fill.price_ticks, fill.fee)
         return PositionChanged(
             strategy_id=fill.strategy_id,

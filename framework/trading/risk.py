@@ -96,7 +96,7 @@ class RiskGate:
             detail = check(order, view, now_ns)
             if detail is not None:
                 return Denied(code, detail)
-        self._sent.setdefault(order.strategy_id, deque(maxlen=self._limits.max_orders_per_second)).append(now_ns)
+        self._sent[order.strategy_id].append(now_ns)
         return Approved(self._inside_collar(order, view))
 
     def _state(self, _: SubmitOrder, view: RiskView, __: int) -> str | None:
@@ -124,7 +124,8 @@ class RiskGate:
         book = view.book(order.instrument_id)
         if book is None or not (book.bid_ticks and book.ask_ticks):
             return "no sound two-sided book"
-        age_s = (now_ns - book.ts_recv) / NS_PER_S
+        # A book from the future is as little to be trusted as an old one.
+        age_s = abs(now_ns - book.ts_recv) / NS_PER_S
         # Written so that NaN fails: a comparison with NaN is False.
         return None if age_s <= self._limits.max_book_age_s else f"age_s={age_s:.3f} limit={self._limits.max_book_age_s:g}"
 
@@ -157,8 +158,10 @@ class RiskGate:
         return None if count < self._limits.max_open_orders else f"open={count} limit={self._limits.max_open_orders}"
 
     def _rate(self, order: SubmitOrder, _: RiskView, now_ns: int) -> str | None:
-        sent = self._sent.get(order.strategy_id, ())
-        recent = sum(1 for ts_event in sent if now_ns - ts_event < NS_PER_S)
+        sent = self._sent.setdefault(order.strategy_id, deque())
+        while sent and now_ns - sent[0] >= NS_PER_S:
+            sent.popleft()
+        recent = len(sent)
         return None if recent < self._limits.max_orders_per_second else f"last_second={recent} limit={self._limits.max_orders_per_second}"
 
     def _inside_collar(self, order: SubmitOrder, view: RiskView) -> SubmitOrder:

@@ -275,18 +275,87 @@ def test_a_fill_after_the_cancel_is_booked_and_counted_as_late(room: Room) -> No
 
 
 def test_a_report_of_an_order_that_nobody_sent_is_counted_and_kept_in_the_journal(room: Room) -> None:
-    room.tell(fill(2, 100, "t1", "never-sent"))
+    room.tell(report(ReportKind.CANCELED, "never-sent"))
 
     assert room.execution.counts["reports_of_unknown_orders"] == 1
     assert room.listener.heard == []
     assert room.journal.last_seq == 1
 
 
-def test_a_fill_beyond_the_order_is_refused_and_counted(room: Room) -> None:
-    room.tell(submit(quantity=2), fill(3, 100, "t1"))
+@pytest.mark.parametrize("wrong", [fill(3, 100, "t1"), fill(2, 100, ""), fill(2, 100, "t1", "never-sent"), fill(2, 10**30, "t1")])
+def test_a_fill_that_cannot_be_booked_halts_trading_because_our_position_may_be_wrong(room: Room, wrong: ExecutionReport) -> None:
+    room.tell(submit(quantity=2), submit("o2"), wrong, submit("o3"))
 
     assert room.execution.position("s", "A.X") == 0
-    assert room.execution.counts["reports_anomaly"] == 1
+    assert room.heard(Filled) == []
+    assert room.execution.state is TradingState.HALTED
+    assert wrong.client_order_id in room.execution.state_reason
+    assert room.scripted.submitted == room.scripted.canceled == ["o1", "o2"]
+
+
+def test_a_kill_between_a_fill_that_cannot_be_booked_and_its_halt_ends_in_a_halt(room: Room) -> None:
+    room.tell(submit(quantity=2))
+    room.journal.append("ExecutionReport", fill(3, 100, "t1"), durable=True, key="o1")
+    again = Room(room.journal)
+    again.execution.recover()
+
+    assert again.execution.state is TradingState.HALTED
+
+
+def test_a_resume_after_such_a_fill_is_believed_after_a_restart_too(room: Room) -> None:
+    room.tell(submit(quantity=2), fill(3, 100, "t1"))
+    room.execution.set_state(TradingState.ACTIVE, "looked at")
+    again = Room(room.journal)
+    again.execution.recover()
+
+    assert again.execution.state is TradingState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [report(ReportKind.CANCELED, "\ud800"), report(ReportKind.REJECTED, reason="\udfff"), report(ReportKind.ACCEPTED, venue_order_id=7)],
+)
+def test_a_report_that_the_journal_could_not_give_back_is_dropped_and_counted(room: Room, wrong: ExecutionReport) -> None:
+    room.tell(submit(), wrong)
+
+    assert room.execution.counts["reports_malformed"] == 1
+    assert room.statuses() == [OrderStatus.SUBMITTED]
+    assert [record.kind for record in room.journal.records()] == ["SubmitOrder"]
+
+
+@pytest.mark.parametrize("changes", [{"time_in_force": "GTC"}, {"decision_id": 7}, {"reduce_only": 0}])
+def test_an_order_that_the_journal_could_not_give_back_is_denied(room: Room, changes: dict[str, Any]) -> None:
+    room.tell(submit(**changes))
+
+    assert [update.reason.split()[0] for update in room.heard(OrderUpdated)] == ["MALFORMED"]
+    assert room.scripted.submitted == []
+    Room(room.journal).execution.recover()
+    assert list(room.journal.records("SubmitOrder")) == []
+
+
+def test_the_answer_to_a_cancel_that_lost_its_race_is_no_anomaly(room: Room) -> None:
+    room.tell(submit(quantity=2), fill(2, 100, "t1"), report(ReportKind.CANCEL_REJECTED))
+
+    assert room.execution.counts["reports_anomaly"] == 0
+    assert room.statuses()[-1] is OrderStatus.FILLED
+
+
+def test_an_order_that_was_pruned_from_memory_is_still_known(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:
+    monkeypatch.setattr("framework.trading.execution.CLOSED_ORDERS_KEPT", 2)
+    room.tell(submit("o1", quantity=3), fill(1, 100, "t1"), report(ReportKind.CANCELED))
+    for name in ("o2", "o3", "o4"):
+        room.tell(submit(name), report(ReportKind.REJECTED, name))
+
+    room.tell(fill(1, 100, "t1"), fill(2, 101, "t2"), submit("o1"))
+
+    assert room.execution.counts["reports_duplicate"] == 1
+    assert room.execution.counts["fills_late"] == 1
+    assert room.execution.position("s", "A.X") == 3
+    assert room.execution.state is TradingState.ACTIVE
+    assert room.heard(OrderUpdated)[-1].reason == "DUPLICATE_ID client_order_id=o1"
+    again = Room(room.journal)
+    again.execution.recover()
+    assert again.state() == room.state()
 
 
 def test_an_order_whose_answer_was_lost_still_counts_at_its_worst(room: Room) -> None:
@@ -464,7 +533,7 @@ steps = st.one_of(
         strategy_id=st.sampled_from(("s", "t")),
     ),
     st.builds(CancelOrder, client_order_id=st.sampled_from(IDS), strategy_id=st.sampled_from(("s", "t")), ts_event=st.just(NOW)),
-    st.builds(fill, st.integers(-1, 6), st.integers(90, 110), st.sampled_from("abcdef"), st.sampled_from((*IDS, "alien"))),
+    st.builds(fill, st.integers(1, 4), st.integers(90, 110), st.sampled_from("abcdef"), st.sampled_from(IDS)),
     st.builds(report, st.sampled_from([kind for kind in ReportKind if kind is not ReportKind.FILLED]), st.sampled_from((*IDS, "alien"))),
     st.sampled_from(TradingState),
     st.builds(StrategyQuarantined, strategy_id=st.sampled_from(("s", "t")), ts_event=st.just(NOW), reason=st.just("raised")),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from framework.errors import IntegrityError, StorageError, TidebookError
 from framework.messages import Action, CancelOrder, DecisionMade, ExecutionReport, Feedback, ReportKind
 from framework.model import NS_PER_S, TradeOutcome
-from framework.trading.journal import Journal
+from framework.trading.journal import _OF_ORDER, Journal
 from tests.trading.conftest import book, submit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,6 +218,40 @@ def test_a_journal_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -
 # --- a disk that fails ---------------------------------------------------------------------------------------------------
 
 
+def test_a_database_of_another_program_is_refused_and_left_as_it_is(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+        other.commit()
+    before = path.read_bytes()
+
+    with pytest.raises(StorageError, match="another program, with tables recipes"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_the_history_of_one_order_is_found_by_its_id(journal: Journal) -> None:
+    sent = [journal.append("SubmitOrder", submit(name), durable=True, key=name) for name in ("o1", "o2")]
+    reports = [
+        journal.append("ExecutionReport", ExecutionReport(client_order_id=name, kind=ReportKind.ACCEPTED, ts_event=1), key=name)
+        for name in ("o2", "o1", "o2")
+    ]
+    journal.append("CancelOrder", CancelOrder(client_order_id="o2", strategy_id="s", ts_event=1), key="o2")
+
+    assert [record.seq for record in journal.history("o2")] == [sent[1], reports[0], reports[2]]
+    assert [record.seq for record in journal.history("o2", before=reports[2])] == [sent[1], reports[0]]
+    assert journal.has_order("o1")
+    assert not journal.has_order("o3")
+
+
+def test_looking_for_an_order_reads_its_index_and_not_the_journal(journal: Journal) -> None:
+    plans = [
+        " ".join(row[3] for row in journal._db.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM records {_OF_ORDER} {more}", ("o1",)))
+        for more in ("AND seq <= 9 ORDER BY seq", "AND kind = 'SubmitOrder' LIMIT 1")
+    ]
+
+    assert all("USING INDEX records_of_orders" in plan and "TEMP B-TREE" not in plan for plan in plans)
+
+
 def test_a_locked_file_is_a_storage_error_and_the_journal_says_it_is_not_healthy(journal: Journal, path: Path) -> None:
     journal.append("SubmitOrder", submit("o1"), durable=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -246,7 +280,7 @@ def test_what_was_refused_is_never_written_later_and_the_chain_has_no_gap(journa
 FULL_DISK = """
 import resource, signal, sys
 from framework.errors import StorageError
-from framework.trading.journal import Journal
+from framework.trading.journal import _OF_ORDER, Journal
 from tests.trading.conftest import submit
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal(sys.argv[1])
@@ -288,7 +322,7 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
 
 APPENDING = """
 import sys
-from framework.trading.journal import Journal
+from framework.trading.journal import _OF_ORDER, Journal
 from tests.trading.conftest import submit
 journal = Journal(sys.argv[1])
 while True:

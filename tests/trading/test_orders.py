@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-from hypothesis import given
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from framework.messages import ExecutionReport, ReportKind, SubmitOrder
 from framework.model import CLOSED, OPEN, OrderStatus, OrderType, Side, TimeInForce
@@ -88,40 +94,146 @@ def test_a_rejected_cancel_of_a_partly_filled_order_returns_it_to_partly_filled(
     assert order.status is OrderStatus.PARTIALLY_FILLED
 
 
-def test_more_than_was_ordered_is_an_anomaly() -> None:
+def test_a_refused_cancel_of_an_order_that_was_never_acknowledged_does_not_acknowledge_it() -> None:
     order = after()
+    order.request_cancel()
+    order.apply(report(ReportKind.CANCEL_REJECTED))
 
-    assert order.apply(report(ReportKind.FILLED, 11, "t1")) is Effect.ANOMALY
-    assert order.filled_quantity == 0
-
-
-def test_every_open_state_has_a_row_and_no_closed_one_has() -> None:
-    assert set(NEXT) == OPEN
+    assert order.status is OrderStatus.SUBMITTED
 
 
-reports = st.builds(
-    report,
-    st.sampled_from(ReportKind),
-    st.integers(-1, 6),
-    st.sampled_from(("t1", "t2", "t3", "t4", "t5")),
-    st.integers(95, 105),
+def test_the_answer_to_a_cancel_that_lost_its_race_tells_nothing_new() -> None:
+    order = after(report(ReportKind.ACCEPTED), report(ReportKind.FILLED, 10, "t1"))
+
+    assert order.apply(report(ReportKind.CANCEL_REJECTED)) is Effect.DUPLICATE
+    assert order.apply(report(ReportKind.ACCEPTED)) is Effect.DUPLICATE
+    assert order.apply(report(ReportKind.CANCELED)) is Effect.ANOMALY
+    assert order.status is OrderStatus.FILLED
+
+
+def test_a_lost_answer_about_a_closed_order_does_not_open_it() -> None:
+    order = after(report(ReportKind.CANCELED))
+
+    assert order.apply(report(ReportKind.LOST)) is Effect.DUPLICATE
+    assert order.apply(report(ReportKind.CANCELED)) is Effect.DUPLICATE
+    assert order.status is OrderStatus.CANCELED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"last_quantity": 11},
+        {"last_quantity": 0},
+        {"last_quantity": -4},
+        {"trade_id": ""},
+        {"fee": Decimal("NaN")},
+        {"fee": Decimal("sNaN")},
+        {"fee": Decimal("-Infinity")},
+        {"fee": Decimal("1E+12")},
+    ],
 )
+def test_a_fill_that_cannot_be_true_is_left_out_and_said(changes: dict[str, Any]) -> None:
+    order = after(report(ReportKind.ACCEPTED))
+
+    assert order.apply(msgspec.structs.replace(report(ReportKind.FILLED, 4, "t1"), **changes)) is Effect.UNBOOKABLE
+    assert (order.status, order.filled_quantity, order.trade_ids) == (OrderStatus.ACCEPTED, 0, set())
 
 
-@given(st.lists(st.one_of(reports, st.just("cancel")), max_size=30))
-def test_whatever_a_venue_says_quantities_add_up_and_closed_orders_stay_closed(script: list[ExecutionReport | str]) -> None:
-    order = Order(intent())
-    distinct: dict[str, tuple[int, int]] = {}
-    for step in script:
-        before = order.status
-        if isinstance(step, str):
-            order.request_cancel()
-        elif order.apply(step) in (Effect.FILLED, Effect.LATE_FILL):
-            assert step.trade_id not in distinct
-            distinct[step.trade_id] = (step.last_quantity, step.last_ticks)
-        assert 0 <= order.filled_quantity <= order.intent.quantity
-        assert order.filled_quantity == sum(quantity for quantity, _ in distinct.values())
-        assert order.filled_notional_ticks == sum(quantity * ticks for quantity, ticks in distinct.values())
-        assert (order.open_quantity > 0) == (order.status in OPEN)
-        if before in CLOSED:
-            assert order.status in (before, OrderStatus.FILLED)
+def test_a_market_order_shows_no_limit_although_the_gate_gave_it_one() -> None:
+    order = Order(msgspec.structs.replace(intent(), order_type=OrderType.MARKET))
+
+    assert order.update().limit_ticks is None
+    assert Order(intent()).update().limit_ticks == 100
+
+
+def test_every_state_has_a_row_but_denied_which_no_venue_hears_of() -> None:
+    assert set(NEXT) == OPEN | CLOSED - {OrderStatus.DENIED}
+    assert all(following is status for status in CLOSED & set(NEXT) for following in NEXT[status].values())
+    assert all(set(NEXT[status]) == set(ReportKind) - {ReportKind.FILLED} for status in OPEN)
+
+
+class Reference:
+    """An order in the fewest words: what is evidence, and what it says. It shares no table with the real one."""
+
+    def __init__(self, quantity: int) -> None:
+        self.quantity = quantity
+        self.fills: dict[str, tuple[int, int]] = {}
+        self.end: OrderStatus | None = None
+        self.is_acknowledged = self.is_lost = self.is_canceling = False
+
+    @property
+    def filled(self) -> int:
+        return sum(quantity for quantity, _ in self.fills.values())
+
+    @property
+    def status(self) -> OrderStatus:
+        if self.filled == self.quantity:
+            return OrderStatus.FILLED
+        if self.end:
+            return self.end
+        if self.is_lost:
+            return OrderStatus.UNKNOWN
+        if self.is_canceling:
+            return OrderStatus.PENDING_CANCEL
+        if self.filled:
+            return OrderStatus.PARTIALLY_FILLED
+        return OrderStatus.ACCEPTED if self.is_acknowledged else OrderStatus.SUBMITTED
+
+    def fill(self, trade_id: str, quantity: int, ticks: int) -> None:
+        if trade_id not in self.fills and quantity >= 1 and self.filled + quantity <= self.quantity:
+            self.fills[trade_id] = (quantity, ticks)
+            self.is_lost = False
+
+    def cancel(self) -> None:
+        self.is_canceling |= self.status in (OrderStatus.SUBMITTED, OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED)
+
+    def hear(self, kind: ReportKind) -> None:
+        if self.status in CLOSED:
+            return
+        if kind is ReportKind.ACCEPTED:
+            self.is_acknowledged, self.is_lost = True, False
+        elif kind is ReportKind.LOST:
+            self.is_lost, self.is_canceling = True, False
+        elif kind is ReportKind.CANCEL_REJECTED:
+            self.is_canceling = False
+        else:
+            self.end = OrderStatus(kind.value)
+
+
+class AnyVenue(RuleBasedStateMachine):
+    """A venue that says anything, in any order, once or again, against the reference."""
+
+    @initialize(quantity=st.integers(1, 12))
+    def send(self, quantity: int) -> None:
+        self.order, self.reference = Order(intent(quantity)), Reference(quantity)
+
+    @rule(trade_id=st.sampled_from("abcdefgh"), quantity=st.integers(-1, 6), ticks=st.integers(95, 105))
+    def fill(self, trade_id: str, quantity: int, ticks: int) -> None:
+        before = self.reference.filled
+        effect = self.order.apply(report(ReportKind.FILLED, quantity, trade_id, ticks))
+        self.reference.fill(trade_id, quantity, ticks)
+        assert (effect in (Effect.FILLED, Effect.LATE_FILL)) == (self.reference.filled > before)
+
+    @rule(kind=st.sampled_from([kind for kind in ReportKind if kind is not ReportKind.FILLED]))
+    def hear(self, kind: ReportKind) -> None:
+        was_closed = self.order.status in CLOSED
+        effect = self.order.apply(report(kind))
+        self.reference.hear(kind)
+        assert (effect is Effect.CHANGED) == (not was_closed)
+
+    @rule()
+    def cancel(self) -> None:
+        self.order.request_cancel()
+        self.reference.cancel()
+
+    @invariant()
+    def agree(self) -> None:
+        fills = self.reference.fills.values()
+        assert self.order.status is self.reference.status
+        assert self.order.filled_quantity == self.reference.filled <= self.order.intent.quantity
+        assert self.order.filled_notional_ticks == sum(quantity * ticks for quantity, ticks in fills)
+        assert self.order.open_quantity == (0 if self.order.status in CLOSED else self.order.intent.quantity - self.reference.filled)
+
+
+TestAnyVenue = AnyVenue.TestCase
+TestAnyVenue.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

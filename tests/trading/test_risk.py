@@ -94,6 +94,11 @@ def test_a_book_may_be_as_old_as_its_limit_and_no_older() -> None:
     assert str(check(submit(), now_ns=NOW + 6 * NS_PER_S)) == "BOOK age_s=6.000 limit=5"
 
 
+def test_a_book_from_the_future_is_denied_like_an_old_one() -> None:
+    assert isinstance(check(submit(), now_ns=NOW - 5 * NS_PER_S), Approved)
+    assert code(check(submit(), now_ns=NOW - 5 * NS_PER_S - 1)) == "BOOK"
+
+
 @pytest.mark.parametrize("last", [None, book((), (101,)), book((99,), ())], ids=["unsound", "no bid", "no ask"])
 def test_without_a_sound_two_sided_book_nothing_goes(last: BookSnapshot | None) -> None:
     assert str(check(submit(), View(last=last))) == "BOOK no sound two-sided book"
@@ -185,6 +190,15 @@ def test_the_rate_is_counted_in_market_time_over_one_second() -> None:
     assert str(gate.check(submit("o4"), view, NOW + NS_PER_S - 1)) == "ORDER_RATE last_second=3 limit=3"
     assert isinstance(gate.check(submit("o5"), view, NOW + NS_PER_S), Approved)
     assert code(gate.check(submit("o6"), view, NOW + NS_PER_S)) == "ORDER_RATE"
+
+
+def test_the_gate_remembers_no_order_for_longer_than_the_rate_looks_back() -> None:
+    gate, view = RiskGate(RiskLimits(max_orders_per_second=1_000_000)), View()
+    for n in range(500):
+        view.last = book(ts=NOW + n * NS_PER_S // 100)
+        gate.check(submit(f"o{n}"), view, NOW + n * NS_PER_S // 100)
+
+        assert len(gate._sent["s"]) <= 100
 
 
 def test_denied_orders_and_other_strategies_do_not_use_up_the_rate() -> None:
