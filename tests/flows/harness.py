@@ -21,7 +21,7 @@ from framework.inference.feedback import FeedbackAcknowledged
 from framework.kernel.simulation import TraceHash, run_simulated
 from framework.market.feed import Feed, Sink
 from framework.market.recording import Recorder
-from framework.messages import MarketEvent, Message, MLStateChanged, PredictionFailed, PredictionReceived, SubmitOrder
+from framework.messages import BookSnapshot, MarketEvent, Message, MLStateChanged, PredictionFailed, PredictionReceived, SubmitOrder
 from framework.model import NS_PER_S, FlowType, Instrument
 from framework.operations.deployments import Deployment, read_deployment
 from framework.operations.options import StartOptions
@@ -64,12 +64,15 @@ class ImbalanceModel:
     is_calibrated: bool = True
 
     def predict(self, window: Window) -> Scores:
-        bid, ask = float(window.rows.bid_sizes[-1, 0]), float(window.rows.ask_sizes[-1, 0])
-        p_up = 0.9 * bid / (bid + ask) if bid + ask else 0.45
+        p_up = self.p_up(float(window.rows.bid_sizes[-1, 0]), float(window.rows.ask_sizes[-1, 0]))
         p_down = 0.9 - p_up
         flow = FlowType.BUY if p_up > 0.5 else FlowType.SELL if p_down > 0.5 else FlowType.NEUTRAL
         confidence = {FlowType.BUY: p_up, FlowType.SELL: p_down}.get(flow, 0.1)
         return Scores(p_down=p_down, p_flat=0.1, p_up=p_up, flow_type=flow, confidence=confidence)
+
+    @staticmethod
+    def p_up(bid_size: float, ask_size: float) -> float:
+        return 0.9 * bid_size / (bid_size + ask_size)
 
 
 @dataclass
@@ -270,6 +273,7 @@ class Story:
     whole: TraceHash = field(default_factory=TraceHash)
     ruled: TraceHash = field(default_factory=TraceHash)
     then: Callable[[Message], None] = lambda _: None
+    _books: dict[int, BookSnapshot] = field(default_factory=dict)
 
     def __call__(self, message: Message) -> None:
         self.messages.append(message)
@@ -285,6 +289,12 @@ class Story:
 
     def of(self, kind: type[MessageT]) -> list[MessageT]:
         return [message for message in self.messages if isinstance(message, kind)]
+
+    def book_at(self, sequence: int) -> BookSnapshot:
+        """The sound book of this sequence."""
+        if not self._books:
+            self._books = {book.sequence: book for book in self.of(BookSnapshot)}
+        return self._books[sequence]
 
     def orders(self) -> bytes:
         """Every order that a strategy sent, as bytes."""
