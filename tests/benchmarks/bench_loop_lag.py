@@ -31,6 +31,7 @@ import uvloop
 
 import framework.app as app
 from framework.kernel.loop_lag import LoopLagMonitor
+from framework.operations import first_training
 from framework.operations.options import StartOptions
 from framework.operations.trading_process import TradingProcess
 from framework.strict_yaml import load_main_config
@@ -40,6 +41,7 @@ QUICK_CONDITIONS = ("empty", "off", "up")
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99_9": 0.999}
 TARGET_RATIO = 1.5
 TIMER_S = 0.002
+HISTORY_S = 600
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -125,6 +127,7 @@ def run_condition(condition: str, state_dir: Path, duration_s: float) -> dict[st
         return process
 
     app.build = build_with_fine_timer
+    first_training.HISTORY_S = HISTORY_S  # how good the model is does not matter here
     summary = app.run_framework(options)
     ((process, disturber),) = made
     counted = ("events", "predictions", "predictions_failed", "decisions", "orders", "restarts", "trainings", "reason")

@@ -24,6 +24,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "bench_event_bus": ("--bursts", "500", "--repeats", "3"),
     "bench_features": ("--rows", "3000", "--repeats", "200"),
     "bench_inference": ("--rows", "3000", "--repeats", "200"),
+    "bench_prediction_round_trip": ("--requests", "200"),
 }
 """Small options of the benchmarks that have no `--quick`."""
 
