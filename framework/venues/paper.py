@@ -78,13 +78,12 @@ class PaperVenue:
             handler(event)
 
     def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
-        for client_order_id in client_order_ids:
-            if client_order_id in self._said:
-                for report in self._said[client_order_id]:
-                    self._send_later(report)
-            else:
-                self._report(client_order_id, ReportKind.CANCELED, reason="venue restarted")
+        """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here.
+
+        The question travels like an order, behind those that are on their way.
+        """
+        wanted = tuple(client_order_ids)
+        self._clock.call_at(self._clock.now_ns() + self._order_latency_ns, lambda: self._reconcile(wanted))
 
     # --- orders at the venue -----------------------------------------------------------------------------------------------
 
@@ -130,6 +129,14 @@ class PaperVenue:
             return
         self._engines[order.instrument_id].remove(client_order_id)
         self._end(client_order_id, ReportKind.CANCELED)
+
+    def _reconcile(self, client_order_ids: Sequence[str]) -> None:
+        for client_order_id in client_order_ids:
+            if client_order_id in self._said:
+                for report in self._said[client_order_id]:
+                    self._send_later(report)
+            else:
+                self._report(client_order_id, ReportKind.CANCELED, reason="venue restarted")
 
     def _on_session(self, session: SessionChanged) -> None:
         self._is_open[session.instrument_id] = session.is_open
