@@ -41,7 +41,7 @@ from framework.operations.commands import Commands
 from framework.operations.control import ControlServer
 from framework.operations.dashboard import Dashboard, can_show
 from framework.operations.deployments import Deployment
-from framework.operations.first_training import history_events, log_progress, record_history, train_and_wait
+from framework.operations.first_training import history_events, log_progress, record_history
 from framework.operations.markets import Market, open_market
 from framework.operations.ml_link import LinkTransport, MLLink
 from framework.operations.options import StartOptions, Summary
@@ -285,9 +285,8 @@ async def _first_model(process: TradingProcess) -> None:
     assert process.client is not None
     log.info("No model yet: training a first one on generated history of the simulated market")
     with _progress(process.options) as report:
-        rows = await record_history(history_events(process.options), process.writer, report)
-        result = await train_and_wait(process.client, "first model, from generated history", report)
-    log.info("First model: %s after %d rows", process.client.model_version or f"none ({result.get('training')})", rows)
+        await record_history(history_events(process.options), process.writer, report)
+        await process.train("first model, from generated history", report)
 
 
 async def _unless_stopped(process: TradingProcess, work: Coroutine[Any, Any, object]) -> None:

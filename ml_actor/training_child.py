@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from framework.errors import TidebookError
+from ml_actor.openmp import openmp_environment
 from ml_actor.training_job import CHILD_ENVIRONMENT, TrainingJob, TrainingResult
 
 log = logging.getLogger("MLService")
@@ -127,7 +128,7 @@ class TrainingChild:
             str(path),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **CHILD_ENVIRONMENT},
+            env={**os.environ, **CHILD_ENVIRONMENT, **openmp_environment(self._directory / "lib")},
             limit=MAX_LINE_BYTES,
         )
         result = await self._read(self._process, progress)

@@ -113,8 +113,9 @@ async def train_first_model(service: Service) -> str:
     writer = DatasetWriter(service.state_dir / "training_data.parquet")
     await record_history(history_events(options), writer, lambda _stage, _share: None)
     writer.close()
-    status = await train_and_wait(service.client, "test", lambda _stage, _share: None)
-    return str(status["model_version"])
+    ended = await train_and_wait(service.client, "test", lambda _stage, _share: None)
+    assert ended.state == "DONE", ended
+    return ended.version
 
 
 def fill_dom(seconds: float = 15.0, *, max_rows: int = 100) -> DomBuffer:
@@ -213,7 +214,7 @@ async def test_ml_prediction_requests_and_responses_and_retraining_while_they_go
             meanwhile, _ = await service.ask(window)
             answered += isinstance(meanwhile, PredictReply)
             await asyncio.sleep(0)
-        assert (await training)["training"]
+        assert (await training).state == "DONE"
         assert answered > 50
 
 

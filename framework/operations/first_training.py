@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from framework.clock import EventClock
 from framework.dataset import BackgroundDatasetWriter, DatasetWriter
@@ -17,7 +17,8 @@ from framework.market.market_data import MarketData
 from framework.messages import BookSnapshot, MarketEvent
 from framework.model import NS_PER_S
 from framework.operations.options import StartOptions
-from framework.venues.simulated import DEFAULT_START_NS, INSTRUMENT, generate_history
+from framework.venues.simulated import DEFAULT_START_NS, generate_history
+from framework.venues.simulated_tape import INSTRUMENT
 
 HISTORY_S: Final = 1_800
 BLOCK_ROWS: Final = 500
@@ -25,6 +26,19 @@ POLL_S: Final = 0.25
 TRAINING_TIMEOUT_S: Final = 600.0
 # Far from the seeds that people give to `start`: the history must not be the market that is traded next.
 SEED_OFFSET: Final = 1_000_003
+
+
+class Ended(NamedTuple):
+    """How a training ended: DONE with a version, REFUSED or FAILED, and why."""
+
+    state: str
+    version: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.state} {self.version} {self.detail}".replace("  ", " ").strip()
+
+
 Progress = Callable[[str, float], None]
 Writer = DatasetWriter | BackgroundDatasetWriter
 log = logging.getLogger("FirstTraining")
@@ -70,16 +84,19 @@ async def record_history(events: Iterator[MarketEvent], writer: Writer, on_progr
     return buffer.total_rows
 
 
-async def train_and_wait(client: MLClient, reason: str, on_progress: Progress) -> dict[str, Any]:
-    """Ask for a training and wait until it ended; return the service's status document then. Raises `TimeoutError`."""
+async def train_and_wait(client: MLClient, reason: str, on_progress: Progress) -> Ended:
+    """Ask for a training (or join the one that runs), wait until it ended, and return how.
+
+    Raises `TimeoutError` after ten minutes, `MLUnavailable` if the service went away.
+    """
     await client.train(reason)
     async with asyncio.timeout(TRAINING_TIMEOUT_S):
         while True:
             status = await client.status()
-            training: dict[str, Any] = status.get("training") or {}
-            on_progress(f"training: {training.get('stage', '')}", float(training.get("fraction") or 0.0))
+            job: dict[str, Any] = (status.get("training") or {}).get("job") or {}
+            on_progress(f"training: {job.get('stage', '')}", float(job.get("fraction") or 0.0))
             if status.get("state") != "TRAINING":
-                return status
+                return Ended(str(job.get("state", "")), str(job.get("version", "")), str(job.get("detail", "")))
             await asyncio.sleep(POLL_S)
 
 

@@ -21,7 +21,7 @@ from framework.market.market_data import MarketData
 from framework.market.recording import Recorder
 from framework.messages import DecisionMade, Message, MLStateChanged, Prediction, PredictionFailed, PredictionReceived, TradeTick
 from framework.model import NS_PER_S, TradingState
-from framework.operations.first_training import train_and_wait
+from framework.operations.first_training import Progress, train_and_wait
 from framework.operations.markets import Market, remember_point
 from framework.operations.ml_link import MLLink
 from framework.operations.options import StartOptions
@@ -252,12 +252,18 @@ class TradingProcess:
             self.pacer.hold(self.desk.clock.now_ns(), task)
 
     async def _train(self, reason: str) -> None:
+        await self.train(reason, self.on_training)
+
+    async def train(self, reason: str, on_progress: Progress) -> None:
+        """Train and wait for the end; what becomes of it is logged and counted, and raises nothing."""
         assert self.client is not None
         try:
-            await train_and_wait(self.client, reason, self.on_training)
-            self.trainings += 1
+            ended = await train_and_wait(self.client, reason, on_progress)
         except (TimeoutError, TidebookError) as exc:
-            log.warning("Training (%s) did not end well: %s", reason, exc)
+            log.warning("Training (%s) is lost from sight: %s", reason, exc or "no end within ten minutes")
+        else:
+            self.trainings += ended.state == "DONE"
+            log.log(logging.INFO if ended.state == "DONE" else logging.WARNING, "Training (%s): %s", reason, ended)
         finally:
             self.training_share, self.training_stage = None, ""
 
