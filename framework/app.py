@@ -47,7 +47,7 @@ from framework.operations.ml_link import LinkTransport, MLLink
 from framework.operations.options import StartOptions, Summary
 from framework.operations.reporting import snapshot_of, summary_of
 from framework.operations.state_dir import StateDir
-from framework.operations.strategy_host import Desk, StrategyHost, last_ids
+from framework.operations.strategy_host import Desk, StrategyHost, used_ids
 from framework.operations.trading_process import Tally, TradingProcess, take_clean_mark
 from framework.strategy import MLStrategy
 from framework.strict_yaml import read_text
@@ -130,7 +130,7 @@ def build(
             bus, clock, writer, trigger=TrainingTrigger.of(options.config.training), request_training=wires.call("request_training")
         ),
         writer=writer,
-        host=StrategyHost(desk, last_ids(journal, was_clean=take_clean_mark(journal))),
+        host=StrategyHost(desk, used_ids(journal, was_clean=take_clean_mark(journal))),
         tally=tally,
         lag=LoopLagMonitor(timer=time.monotonic),
         link=link,
@@ -146,7 +146,11 @@ def build(
         on_ml_state=process.on_ml_state,
         on_ml_heard=process.on_ml_heard,
     )
-    process.recover()
+    try:
+        process.recover()
+    except TidebookError:
+        writer.close()  # a start that is refused leaves nothing open
+        raise
     return process
 
 

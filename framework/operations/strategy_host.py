@@ -25,8 +25,8 @@ from framework.strategy import IdSequence, Recovered, Strategy, StrategyActor, S
 from framework.trading.execution import ExecutionActor
 from framework.trading.journal import Journal
 
-ID_MARGIN: Final = 1_000
-"""Ids that a run may have used in the last second before it was killed, without a trace in the journal."""
+ID_MARGIN: Final = 10_000
+"""Ids of one kind that a run may have used in the last second before it was killed, without a trace in the journal."""
 _NUMBER: Final = re.compile(r"^(.+?-d?)(\d+)$")
 
 
@@ -58,13 +58,26 @@ class Desk:
     catch_up: Callable[[], None] | None
 
 
+@dataclass(frozen=True, slots=True)
+class UsedIds:
+    """The highest number known to be used per id prefix (`name-` for orders, `name-d` for decisions), and how many may be unknown."""
+
+    known: dict[str, int]
+    margin: int
+
+    def last(self, prefix: str) -> int:
+        """Return a number that no id of this prefix was used beyond."""
+        return self.known.get(prefix, 0) + self.margin
+
+
 @dataclass(slots=True)
 class StrategyHost:
     """Start and stop strategies on one desk; one that raises is kept here with its reason."""
 
     desk: Desk
-    last_ids: dict[str, int]
+    used_ids: UsedIds
     hosted: dict[str, Hosted] = field(default_factory=dict)
+    _sequences: dict[str, IdSequence] = field(default_factory=dict)
 
     def check(self, file: StrategyFile) -> None:
         """Raise `ConfigError` if the strategy cannot run in this process."""
@@ -132,19 +145,15 @@ class StrategyHost:
             bus=desk.bus,
             clock=desk.clock,
             dom=desk.buffers[file.instrument_id],
-            order_ids=IdSequence(f"{file.name}-", self._last_id(f"{file.name}-")),
-            decision_ids=IdSequence(f"{file.name}-d", self._last_id(f"{file.name}-d")),
+            order_ids=self._ids(f"{file.name}-"),
+            decision_ids=self._ids(f"{file.name}-d"),
             analyzer=None if client is None else self._analyzer(file, client),
             recovered=recovered,
         )
 
-    def _last_id(self, prefix: str) -> int:
-        previous = self.hosted.get(prefix.rstrip("d").rstrip("-"))
-        # A strategy that is deployed again in this run goes on behind its predecessor.
-        if previous is not None and previous.strategy is not None:
-            context = previous.strategy.context
-            return (context.decision_ids if prefix.endswith("d") else context.order_ids).last
-        return self.last_ids.get(prefix, 0)
+    def _ids(self, prefix: str) -> IdSequence:
+        """Return the ids of a prefix: a strategy that is deployed again in this run goes on behind its predecessor."""
+        return self._sequences.setdefault(prefix, IdSequence(prefix, self.used_ids.last(prefix)))
 
     def _recovered(self, file: StrategyFile) -> Recovered:
         position = self.desk.execution.portfolio.position(file.name, file.instrument_id)
@@ -168,8 +177,8 @@ class StrategyHost:
         )
 
 
-def last_ids(journal: Journal, *, was_clean: bool) -> dict[str, int]:
-    """Return the highest number ever used per id prefix (`name-` for orders, `name-d` for decisions)."""
+def used_ids(journal: Journal, *, was_clean: bool) -> UsedIds:
+    """Read from the journal which ids earlier runs used; after a kill, its last second may be missing for any prefix."""
     found: dict[str, int] = {}
     for record in journal.records("SubmitOrder", "OrderUpdated", "DecisionMade"):
         match record.message:
@@ -177,5 +186,4 @@ def last_ids(journal: Journal, *, was_clean: bool) -> dict[str, int]:
                 number = _NUMBER.match(one)
                 if number is not None:
                     found[number[1]] = max(found.get(number[1], 0), int(number[2]))
-    margin = 0 if was_clean else ID_MARGIN
-    return {prefix: last + margin for prefix, last in found.items()}
+    return UsedIds(found, 0 if was_clean else ID_MARGIN)

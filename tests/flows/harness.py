@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -317,6 +318,8 @@ class Run:
     wrap_feed: Callable[[Feed], Feed] = lambda feed: feed
     wire_options: dict[str, Any] = field(default_factory=dict)
     has_ml: bool = True
+    on_build: Callable[[Run], None] = lambda _: None
+    on_start: Callable[[Run], None] = lambda _: None
     story: Story = field(default_factory=Story)
 
     def __post_init__(self) -> None:
@@ -348,6 +351,7 @@ class Run:
             journal = Journal(state.journal)
             try:
                 self.process = build(self.options, state, journal, transport=self.transport, tap=self.story, has_threads=False)
+                self.on_build(self)
                 await self._run(meanwhile)
             finally:
                 journal.close()
@@ -360,6 +364,7 @@ class Run:
             await process.ml_known.wait()
         process.start()
         self.pending_at_start = process.desk.feedback.stats()["pending"]
+        self.on_start(self)
         for one in self.strategies:
             process.host.start(one)
         beside = asyncio.ensure_future(meanwhile(self)) if meanwhile else None
@@ -385,6 +390,11 @@ class Run:
 
     def requested(self) -> int:
         return sum(analyzer.stats()["requested"] for analyzer in self.process.host.analyzers())
+
+    def books_of_account(self) -> dict[str, tuple[int, float, Decimal, Decimal]]:
+        """Position, average, realized PnL and fees of each strategy that ever traded."""
+        positions = self.process.desk.execution.portfolio.positions()
+        return {name: (one.quantity, one.average_ticks, one.realized_pnl, one.fees) for (name, _), one in positions.items()}
 
     def position(self, name: str) -> int:
         return self.process.desk.execution.position(name, INSTRUMENT.instrument_id)
