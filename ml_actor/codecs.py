@@ -10,6 +10,7 @@ import msgspec
 from framework import wire, wire_json
 from framework.errors import ErrorCode, WireError
 from framework.window import Window
+from ml_actor.window_check import find_fault
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -23,7 +24,7 @@ class Call(msgspec.Struct, frozen=True):
     def to_window(self) -> Window:
         """Return the window of a predict request. Raises `WireError`."""
         assert isinstance(self.request, wire.PredictRequest)
-        return self.window if self.window is not None else wire.decode_window(self.request, self.payload)
+        return self.window if self.window is not None else wire.decode_window(self.request, self.payload, find_fault)
 
 
 class Codec(Protocol):

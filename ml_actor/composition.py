@@ -11,9 +11,11 @@ from typing import Final
 
 import numpy as np
 
+from framework import wire
 from framework.config import MainConfig
 from framework.errors import ConfigError, StorageError
 from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, Rows, Window
+from ml_actor.codecs import Call
 from ml_actor.features.engine import AdvancedMLFeatureEngine
 from ml_actor.feedback_store import FeedbackStore
 from ml_actor.registry import Registry
@@ -124,8 +126,11 @@ def make_private(directory: Path) -> None:
 
 
 def warm_up(window_rows: int) -> None:
-    """Compute features once, so that no request waits for a compiler; loading a model does the same for what it adds."""
-    AdvancedMLFeatureEngine(window_rows=window_rows).transform(blank_window())
+    """Decode a request and compute features once, so that no client waits for a compiler; loading a model does that for the rest."""
+    window = blank_window()
+    request = wire.predict_request(window, request_id="warm-up", timeout_ms=1.0)
+    Call(request, 0, wire.encode_window(window)).to_window()
+    AdvancedMLFeatureEngine(window_rows=window_rows).transform(window)
 
 
 def blank_window() -> Window:

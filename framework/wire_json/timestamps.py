@@ -48,4 +48,5 @@ def _number_to_ns(number: int | float) -> int:
     scale = next((scale for limit, scale in _UNITS if number < limit), 0)
     if not scale:
         raise ValueError("a time must lie between 1970 and 2262")
-    return number * scale if isinstance(number, int) else round(number * scale)
+    whole = int(number)
+    return whole * scale + round((number - whole) * scale)

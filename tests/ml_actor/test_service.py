@@ -464,7 +464,7 @@ def test_json_verbs_are_answered_in_json() -> None:
         ({"order_book": {"bids": [[100.1, 1]], "asks": [[100.2, 1]]}, "tick_size": 0.25}, "BAD_FIELD", "$.order_book.bids"),
         ({"order_book": {"bids": [[101, 1]], "asks": [[100, 1]]}}, "BAD_FIELD", "best bid"),
         ({"order_book": {"bids": [[99, 1], [100, 1]], "asks": [[101, 1]]}}, "BAD_FIELD", "sorted"),
-        ({"order_book": {"bids": [[99, -1]], "asks": [[101, 1]]}}, "BAD_FIELD", "not negative"),
+        ({"order_book": {"bids": [[99, -1]], "asks": [[101, 1]]}}, "BAD_FIELD", "must not be negative"),
         ({"order_book": {"bids": [["99", 1]], "asks": []}}, "BAD_FIELD", "$.order_book.bids[0][0]"),
         ({"order_book": {"bids": [[99, 1]] * 1_001, "asks": []}}, "BAD_FIELD", "at most 1000"),
         ({"order_book": {"bids": [], "asks": []}, "market_data": {"timestamp": [1], "open": []}}, "BAD_FIELD", "$.market_data.open"),
