@@ -22,13 +22,12 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 import uvloop
 import zmq
 import zmq.asyncio
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from framework import wire
 from framework.inference.client import ClientSettings, MLClient
@@ -36,6 +35,7 @@ from framework.inference.transport import ZmqTransport
 from framework.parent_death import die_with_parent
 from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, Rows, Window
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = BARS = 100
 TARGET_RATIO = 1.3
 WARM_UP = 200
@@ -105,9 +105,9 @@ def child(*arguments: str) -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def connected(endpoint: str) -> AsyncIterator[MLClient]:
-    """Give a client that has heard of the service."""
-    client = MLClient(ZmqTransport(endpoint), settings=ClientSettings(heartbeat_interval_s=0.5), run_id="run", session="bench")
+async def connected(endpoint: str, session: str = "bench", *, use_binary: bool = True, kind: type[Any] = MLClient) -> AsyncIterator[Any]:
+    """Give a client (an `MLClient`, or one derived from it) that has heard of the service."""
+    client = kind(ZmqTransport(endpoint), settings=ClientSettings(use_binary=use_binary), run_id="run", session=session)
     client.start()
     async with asyncio.timeout(20):
         while not client.is_up:
