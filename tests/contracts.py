@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from framework.clock import EventClock
 from framework.messages import ExecutionReport, ReportKind, SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side, TimeInForce
@@ -28,7 +30,7 @@ class Desk:
     def start(self) -> None:
         self.venue.start(self.clock, self.reports.append)
 
-    def send(
+    def order(
         self,
         side: Side,
         quantity: int,
@@ -36,9 +38,9 @@ class Desk:
         limit_ticks: int | None = None,
         time_in_force: TimeInForce = TimeInForce.DAY,
         client_order_id: str | None = None,
-    ) -> str:
+    ) -> SubmitOrder:
         self.number += 1
-        order = SubmitOrder(
+        return SubmitOrder(
             client_order_id=client_order_id or f"o{self.number}",
             strategy_id="s",
             instrument_id=self.instrument_id,
@@ -49,6 +51,17 @@ class Desk:
             time_in_force=time_in_force,
             ts_event=self.clock.now_ns(),
         )
+
+    def send(
+        self,
+        side: Side,
+        quantity: int,
+        *,
+        limit_ticks: int | None = None,
+        time_in_force: TimeInForce = TimeInForce.DAY,
+        client_order_id: str | None = None,
+    ) -> str:
+        order = self.order(side, quantity, limit_ticks=limit_ticks, time_in_force=time_in_force, client_order_id=client_order_id)
         self.venue.submit(order)
         return order.client_order_id
 
@@ -113,6 +126,69 @@ def check_an_order_that_the_venue_does_not_know_is_reconciled_as_canceled(desk: 
 
     assert desk.said("of-the-run-before") == [ReportKind.CANCELED]
     assert desk.reports[-1].reason == "venue restarted"
+
+
+def check_a_cancel_of_an_order_that_never_was_is_refused(desk: Desk) -> None:
+    desk.venue.cancel("nobody's")
+    desk.wait()
+
+    assert desk.said("nobody's") == [ReportKind.CANCEL_REJECTED]
+
+
+def check_a_bad_order_is_rejected_with_a_reason_and_nothing_else(desk: Desk) -> None:
+    usual = desk.order(Side.BUY, 1, limit_ticks=desk.bid_ticks() - 5)
+    bad = {
+        "no-lots": {"quantity": 0},
+        "fewer-than-none": {"quantity": -1},
+        "no-price": {"limit_ticks": None},
+        "elsewhere": {"instrument_id": "ELSEWHERE.X"},
+    }
+    for client_order_id, changes in bad.items():
+        desk.venue.submit(msgspec.structs.replace(usual, client_order_id=client_order_id, **changes))
+    desk.wait()
+
+    assert {name: desk.said(name) for name in bad} == {name: [ReportKind.REJECTED] for name in bad}
+    assert all(report.reason for report in desk.reports)
+
+
+def check_a_sale_fills_like_a_purchase(desk: Desk) -> None:
+    bid_ticks = desk.bid_ticks()
+    order = desk.send(Side.SELL, 1, limit_ticks=bid_ticks - 5, time_in_force=TimeInForce.IOC)
+    desk.wait()
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.FILLED]
+    assert bid_ticks - 5 <= desk.reports[-1].last_ticks <= bid_ticks + 1
+
+
+def check_an_order_never_trades_beyond_its_limit_nor_its_size(desk: Desk) -> None:
+    limit_ticks = desk.ask_ticks() + 1
+    order = desk.send(Side.BUY, 1_000, limit_ticks=limit_ticks, time_in_force=TimeInForce.IOC)
+    desk.wait()
+
+    fills = [report for report in desk.reports if report.kind is ReportKind.FILLED]
+    assert 0 < desk.filled(order) <= 1_000
+    assert all(fill.last_quantity >= 1 and fill.last_ticks <= limit_ticks for fill in fills)
+    assert len({fill.trade_id for fill in fills}) == len(fills)
+    assert len({fill.venue_order_id for fill in fills}) == 1
+
+
+def check_reports_are_stamped_in_order_and_between_request_and_answer(desk: Desk) -> None:
+    begin_ns = desk.clock.now_ns()
+    for _ in range(3):
+        desk.send(Side.BUY, 1)
+        desk.wait(0.01)
+
+    stamps = [report.ts_event for report in desk.reports]
+    assert stamps == sorted(stamps)
+    assert begin_ns < stamps[0] <= stamps[-1] <= desk.clock.now_ns()
+
+
+def check_a_stopped_venue_says_nothing_more(desk: Desk) -> None:
+    desk.send(Side.BUY, 1)
+    desk.venue.stop()
+    desk.wait()
+
+    assert desk.reports == []
 
 
 CHECKS: tuple[Callable[[Desk], None], ...] = tuple(value for name, value in sorted(globals().items()) if name.startswith("check_"))

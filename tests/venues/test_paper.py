@@ -2,17 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.clock import EventClock
 from framework.config import PaperConfig
-from framework.messages import BookSnapshot, ReportKind, SessionChanged, SubmitOrder, TradeTick
-from framework.model import NS_PER_S, Instrument, OrderType, Side, TimeInForce
+from framework.messages import BookSnapshot, ReportKind, SessionChanged, TradeTick
+from framework.model import NS_PER_S, Instrument, Side, TimeInForce
 from framework.venues.paper import PaperVenue
 from tests.contracts import CHECKS, FINAL, Desk
 
@@ -158,52 +156,6 @@ def test_an_order_that_arrives_at_the_reopening_does_not_meet_the_book_of_the_se
     desk.wait()
 
     assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.CANCELED]
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"instrument_id": "B.X"}, "unknown instrument B.X"),
-        ({"quantity": 0}, "bad quantity or price"),
-        ({"limit_ticks": None}, "bad quantity or price"),
-    ],
-)
-def test_a_bad_order_is_rejected_with_its_reason(desk: Desk, changes: dict[str, Any], reason: str) -> None:
-    order = SubmitOrder(
-        client_order_id="bad",
-        strategy_id="s",
-        instrument_id="A.X",
-        side=Side.BUY,
-        quantity=1,
-        order_type=OrderType.LIMIT,
-        limit_ticks=99,
-        time_in_force=TimeInForce.DAY,
-        ts_event=0,
-    )
-    desk.venue.submit(msgspec.structs.replace(order, **changes))
-    desk.wait()
-
-    assert desk.said("bad") == [ReportKind.REJECTED]
-    assert reason in desk.reports[-1].reason
-
-
-def test_a_stopped_venue_says_nothing_more(desk: Desk) -> None:
-    desk.send(Side.BUY, 1)
-    desk.venue.stop()
-    desk.wait()
-
-    assert desk.reports == []
-
-
-def test_day_orders_expire_when_the_session_closes_and_new_ones_are_rejected(desk: Desk) -> None:
-    resting = desk.send(Side.BUY, 1, limit_ticks=98)
-    desk.wait()
-    desk.venue.on_market(SessionChanged(instrument_id="A.X", ts_event=2, is_open=False, reason="break"))
-    late = desk.send(Side.BUY, 1)
-    desk.wait()
-
-    assert desk.said(resting) == [ReportKind.ACCEPTED, ReportKind.EXPIRED]
-    assert desk.said(late) == [ReportKind.REJECTED]
 
 
 sides = st.sampled_from(Side)
