@@ -73,6 +73,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Return virtual process time, s."""
         return self._jumper.now_s
 
+    def stall(self, seconds: float) -> None:
+        """Let time pass inside a callback, as a loop that is blocked does: all that falls due meanwhile is late together."""
+        self._jumper.now_s += seconds
+
     def _run_once(self) -> None:
         ready = self._ready  # type: ignore[attr-defined]
         if len(ready) > 1:

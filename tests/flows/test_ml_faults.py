@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from framework.kernel.simulation import SimulatedLoop
 from framework.messages import (
     DecisionMade,
     FailureReason,
@@ -208,12 +210,35 @@ def test_a_service_without_a_model_costs_nothing_but_predictions(make_run: MakeR
     assert [one.state for one in run.story.of(MLStateChanged)] == ["UP", "NO_MODEL", "TRAINING", "MODEL"]
 
 
+def _loop() -> SimulatedLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+    return loop
+
+
+@pytest.mark.parametrize("loop_seed", range(3))
+def test_an_answer_that_waited_behind_a_blocked_loop_is_late_whichever_callback_runs_first(make_run: MakeRun, loop_seed: int) -> None:
+    run = _faulty(make_run, wire_options={"latency_s": 0.2})
+
+    async def block_now_and_then(run: Run) -> None:
+        for now_s in range(2, 18):
+            await run.until(now_s)
+            _loop().stall(0.6)
+
+    run.go(loop_seed=loop_seed, meanwhile=block_now_and_then)
+
+    _check_promises(run)
+    assert FailureReason.TIMEOUT in _failures(run)
+
+
 async def _at_random(run: Run) -> None:
     """Let the service die and hang now and then, until all is well."""
     rng = random.Random(run.transport.seed)
     now_s = rng.uniform(0.5, 4.0)
     while now_s < HEALTHY_FROM_S - 4.0:
         await run.until(now_s)
+        if rng.random() < 0.3:
+            _loop().stall(rng.uniform(0.1, 1.5))
         run.transport.is_dead, run.transport.is_hanging = rng.choice(((True, False), (False, True), (False, False)))
         now_s += rng.uniform(0.1, 4.0)
     await _heal(run)
