@@ -10,11 +10,11 @@ import asyncio
 import ipaddress
 import logging
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import zmq
 import zmq.asyncio
@@ -34,6 +34,8 @@ SEND_HWM: Final = 64
 BACKLOG: Final = 64
 HANDSHAKE_MS: Final = 2_000
 MAX_WAITING: Final = 256
+MAX_WAITING_PER_PEER: Final = 128
+MAX_WAITING_BYTES: Final = 64 << 20
 ANSWERS_PER_TURN: Final = 32
 MAX_SLOW: Final = 64
 MIN_LIBZMQ: Final = (4, 3, 5)
@@ -64,6 +66,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class _Waiting(NamedTuple):
+    envelope: list[bytes]
+    frames: list[bytes]
+    received_s: float
+    size: int
+
+
 class RouterServer:
     """Serve an `MLService` on one endpoint. `start` binds; `close` ends it. Runs slow answers in one thread, in order."""
 
@@ -71,7 +80,9 @@ class RouterServer:
         self.endpoint = endpoint
         self._service = service
         self._curve = server.curve if server else None
-        self._waiting: deque[tuple[list[bytes], list[bytes], float]] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_of: Counter[bytes] = Counter()
+        self._waiting_bytes = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ml-slow")
         self._slow: set[asyncio.Task[None]] = set()
         self._counts = dict.fromkeys(("received", "bad_envelopes", "too_large", "overloaded", "unroutable", "undelivered"), 0)
@@ -161,7 +172,7 @@ class RouterServer:
             self._take(await self._socket.recv_multipart())
             while self._waiting:
                 self._take_all()
-                self._answer(*self._waiting.popleft())
+                self._answer(self._next())
                 answered += 1
                 if answered % ANSWERS_PER_TURN == 0:
                     await asyncio.sleep(0)  # under load too the loop has its turn
@@ -180,18 +191,39 @@ class RouterServer:
         self._counts["received"] += 1
         envelope = 2 if len(message) > 1 and message[1] == b"" else 1  # a DEALER may leave the delimiter out
         frames = message[envelope:]
+        size = sum(map(len, frames))
         if len(frames) > MAX_FRAMES or not frames:
             self._counts["bad_envelopes"] += 1
-        elif sum(map(len, frames)) > 2 * MAX_FRAME_BYTES:
+        elif size > 2 * MAX_FRAME_BYTES:
             self._counts["too_large"] += 1
-        elif len(self._waiting) >= MAX_WAITING:
+        elif not self._has_room_for(message[0], size):
             self._counts["overloaded"] += 1
             self._send(message[:envelope], self._service.refuse_overload(frames))
         else:
-            self._waiting.append((message[:envelope], frames, asyncio.get_running_loop().time()))
+            self._waiting.append(_Waiting(message[:envelope], frames, asyncio.get_running_loop().time(), size))
+            self._waiting_of[message[0]] += 1
+            self._waiting_bytes += size
 
-    def _answer(self, envelope: list[bytes], frames: list[bytes], received_s: float) -> None:
-        answer = self._service.handle(frames, asyncio.get_running_loop().time(), received_s)
+    def _has_room_for(self, peer: bytes, size: int) -> bool:
+        """Return whether a message may wait: one client that floods does not take the room of the others."""
+        return (
+            len(self._waiting) < MAX_WAITING
+            and self._waiting_of[peer] < MAX_WAITING_PER_PEER
+            and self._waiting_bytes + size <= MAX_WAITING_BYTES
+        )
+
+    def _next(self) -> _Waiting:
+        waiting = self._waiting.popleft()
+        peer = waiting.envelope[0]
+        self._waiting_bytes -= waiting.size
+        self._waiting_of[peer] -= 1
+        if not self._waiting_of[peer]:
+            del self._waiting_of[peer]
+        return waiting
+
+    def _answer(self, waiting: _Waiting) -> None:
+        loop, envelope = asyncio.get_running_loop(), waiting.envelope
+        answer = self._service.handle(waiting.frames, loop.time(), waiting.received_s)
         if not isinstance(answer, Slow):
             self._send(envelope, answer)
             return
@@ -199,7 +231,7 @@ class RouterServer:
             self._counts["overloaded"] += 1
             self._send(envelope, answer.finish(WireError(ErrorCode.OVERLOADED, f"{MAX_SLOW} requests wait for the disk")))
             return
-        task = asyncio.get_running_loop().create_task(self._answer_later(envelope, answer), name="ml-slow")
+        task = loop.create_task(self._answer_later(envelope, answer), name="ml-slow")
         self._slow.add(task)
         task.add_done_callback(self._slow.discard)
 

@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import zmq
 import zmq.asyncio
+import zmq.auth
 
+from framework.errors import ConfigError
 from framework.wire import MAX_FRAME_BYTES
 
 log = logging.getLogger("MLClient")
@@ -28,6 +31,20 @@ class ClientCurve(msgspec.Struct, frozen=True, kw_only=True):
     public_key: bytes
     secret_key: bytes
     server_key: bytes
+
+    @staticmethod
+    def load(secret_file: Path, server_file: Path) -> ClientCurve:
+        """Read the client's own pair (`*.key_secret`, mode 0600) and the server's public key (`*.key`). Raises `ConfigError`."""
+        try:
+            if secret_file.stat().st_mode & 0o077:
+                raise ConfigError(f"{secret_file}: others can read this secret key; allowed mode 0600 (chmod 600 {secret_file})")
+            public_key, secret_key = zmq.auth.load_certificate(secret_file)
+            server_key, _ = zmq.auth.load_certificate(server_file)
+        except (OSError, ValueError) as exc:
+            raise ConfigError(f"CURVE keys cannot be read: {exc}") from exc
+        if secret_key is None:
+            raise ConfigError(f"{secret_file}: holds no secret key")
+        return ClientCurve(public_key=public_key, secret_key=secret_key, server_key=server_key)
 
     def __repr__(self) -> str:
         return f"ClientCurve(public_key={self.public_key!r}, secret_key=..., server_key={self.server_key!r})"

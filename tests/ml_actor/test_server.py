@@ -20,7 +20,8 @@ import zmq.auth
 
 from framework import wire
 from framework.config import CurveKeys, MLServer
-from framework.errors import ErrorCode, StartRefused
+from framework.errors import ConfigError, ErrorCode, StartRefused
+from framework.inference.transport import ClientCurve, ZmqTransport
 from framework.model import FlowType
 from framework.wire import PROTOCOL_VERSION
 from ml_actor import server as rim
@@ -216,17 +217,39 @@ async def test_raw_connections_with_other_protocols_are_ignored() -> None:
             assert (await answer_of(peer)).request_id == "ping"
 
 
+def refusals(router: RouterServer, monkeypatch: pytest.MonkeyPatch, messages: list[tuple[bytes, str]]) -> list[tuple[str, str]]:
+    """Let messages of peers wait, and return the ids that were refused at once with their codes."""
+    sent: list[list[bytes]] = []
+    monkeypatch.setattr(router, "_send", lambda envelope, frames: sent.append(frames))
+    for peer, request_id in messages:
+        router._take([peer, b"", *predict(request_id)])
+    return [(reply.request_id, getattr(reply, "code", "")) for reply in (wire.decode_reply(frames[0]) for frames in sent)]
+
+
 async def test_what_waits_is_bounded_and_the_rest_is_refused_as_overload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rim, "MAX_WAITING", 4)
     async with serving() as router:
-        sent: list[list[bytes]] = []
-        monkeypatch.setattr(router, "_send", lambda envelope, frames: sent.append(frames))
-        for number in range(6):
-            router._take([b"peer", b"", *predict(f"p-{number}")])
+        refused = refusals(router, monkeypatch, [(b"%d" % number, f"p-{number}") for number in range(6)])
 
-        refused = [wire.decode_reply(frames[0]) for frames in sent]
-        assert [(reply.request_id, getattr(reply, "code", "")) for reply in refused] == [("p-4", "OVERLOADED"), ("p-5", "OVERLOADED")]
+        assert refused == [("p-4", "OVERLOADED"), ("p-5", "OVERLOADED")]
         assert (router.stats()["waiting"], router.stats()["overloaded"]) == (4, 2)
+
+
+async def test_a_client_that_floods_does_not_take_the_room_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rim, "MAX_WAITING_PER_PEER", 2)
+    async with serving() as router:
+        flood = [(b"loud", f"loud-{number}") for number in range(4)]
+
+        assert [name for name, _ in refusals(router, monkeypatch, [*flood, (b"calm", "calm-0")])] == ["loud-2", "loud-3"]
+        while router._waiting:
+            router._next()
+        assert refusals(router, monkeypatch, [(b"loud", "loud-again")]) == []
+
+
+async def test_the_bytes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rim, "MAX_WAITING_BYTES", 1_000)
+    async with serving() as router:
+        assert len(refusals(router, monkeypatch, [(b"a", "p-0"), (b"b", "p-1")])) == 1
 
 
 async def test_a_port_in_use_is_refused_by_name() -> None:
@@ -283,12 +306,13 @@ class Keys:
         self.allowed_dir = folder / "clients"
         (folder / "own").mkdir()
         self.allowed_dir.mkdir(mode=0o700)
-        public, self.secret_file = (Path(name) for name in zmq.auth.create_certificates(folder / "own", "server"))
+        self.public_file, self.secret_file = (Path(name) for name in zmq.auth.create_certificates(folder / "own", "server"))
         self.secret_file.chmod(0o600)
-        self.server_key, _ = zmq.auth.load_certificate(public)
-        friend_public, friend = (Path(name) for name in zmq.auth.create_certificates(folder / "own", "friend"))
+        self.server_key, _ = zmq.auth.load_certificate(self.public_file)
+        friend_public, self.friend_file = (Path(name) for name in zmq.auth.create_certificates(folder / "own", "friend"))
+        self.friend_file.chmod(0o600)
         friend_public.rename(self.allowed_dir / "friend.key")
-        self.friend = zmq.auth.load_certificate(friend)
+        self.friend = zmq.auth.load_certificate(self.friend_file)
         self.stranger = zmq.curve_keypair()
         self.config = MLServer(
             host="127.0.0.1",
@@ -313,6 +337,26 @@ async def test_only_clients_on_the_list_get_through_curve(keys: Keys) -> None:
             assert not await is_answered(stranger)
         async with client(router.endpoint) as plain:
             assert not await is_answered(plain)
+
+
+async def test_the_client_s_transport_speaks_curve(keys: Keys) -> None:
+    curve = ClientCurve.load(keys.friend_file, keys.public_file)
+    async with serving(server=keys.config) as router:
+        transport, got = ZmqTransport(router.endpoint, curve=curve), asyncio.Event()
+        transport.start(lambda _frames: got.set())
+        async with asyncio.timeout(5):
+            while not transport.send(PING):
+                await asyncio.sleep(0.01)
+            await got.wait()
+        await transport.close()
+
+
+def test_a_client_key_that_others_can_read_or_that_is_missing_is_refused(keys: Keys) -> None:
+    keys.friend_file.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        ClientCurve.load(keys.friend_file, keys.public_file)
+    with pytest.raises(ConfigError, match="nowhere"):
+        ClientCurve.load(keys.friend_file.with_name("nowhere"), keys.public_file)
 
 
 async def test_without_its_authenticator_the_service_lets_nobody_in(keys: Keys) -> None:
