@@ -207,7 +207,10 @@ class MLClient:
     # --- feedback and the operator's verbs ----------------------------------------------------------------------------
 
     def send_feedback(self, items: Sequence[FeedbackItem], on_ack: Callable[[tuple[str, ...]], None]) -> None:
-        """Send items in as many messages as they need. `on_ack` is called later with the ids that are stored, or never."""
+        """Send items in as many messages as they need.
+
+        `on_ack` is called later, once per message: with the ids that are stored, or with none when that message came to nothing.
+        """
 
         def on_end(result: Result, detail: str) -> None:
             if isinstance(result, wire.FeedbackReply):
@@ -215,6 +218,7 @@ class MLClient:
             else:
                 self._counts["feedback_failed"] += 1
                 log.warning("Feedback is not stored yet: %s", detail or result)
+                on_ack(())
 
         for batch in _batches(items):
             self._command(functools.partial(_feedback_request, batch), on_end)

@@ -85,7 +85,10 @@ class Delivery:
         self._send()
 
     def acknowledge(self, feedback_ids: tuple[str, ...]) -> None:
-        """Forget what is stored over there, and send the next batch."""
+        """Forget what is stored over there, and send the next batch; no ids mean that the batch under way came to nothing."""
+        if not feedback_ids:
+            self._outbox.release()
+            return
         known = self._outbox.acknowledge(feedback_ids)
         if known:
             self._is_dropping = False
@@ -118,5 +121,7 @@ class Delivery:
         self._timer = self._clock.call_at(self._clock.now_ns() + self._interval_ns, self._by_interval)
 
     def _by_interval(self) -> None:
+        # What is under way is left alone: at full speed hours of market time pass before an answer can be here.
         self._schedule()
-        self.flush()
+        self._outbox.is_flushing = True
+        self._send()

@@ -74,6 +74,10 @@ class Outbox:
         self._under_way = self._under_way.difference(feedback_ids)
         return known
 
+    def release(self) -> None:
+        """Note that the batch under way came to nothing: it goes with the next one that is due."""
+        self._under_way = frozenset()
+
     def retry(self) -> None:
         """Take the batch under way for lost: it will be sent again, under the same ids, with all the rest."""
         self._under_way = frozenset()
