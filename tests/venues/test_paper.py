@@ -158,6 +158,17 @@ def test_an_order_that_arrives_at_the_reopening_does_not_meet_the_book_of_the_se
     assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.CANCELED]
 
 
+def test_day_orders_expire_when_the_session_closes_and_new_ones_are_rejected(desk: Desk) -> None:
+    resting = desk.send(Side.BUY, 1, limit_ticks=98)
+    desk.wait()
+    desk.venue.on_market(SessionChanged(instrument_id="A.X", ts_event=2, is_open=False, reason="break"))
+    late = desk.send(Side.BUY, 1)
+    desk.wait()
+
+    assert desk.said(resting) == [ReportKind.ACCEPTED, ReportKind.EXPIRED]
+    assert desk.said(late) == [ReportKind.REJECTED]
+
+
 sides = st.sampled_from(Side)
 steps = st.lists(
     st.one_of(
