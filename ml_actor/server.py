@@ -1,7 +1,7 @@
 """The rim of `MLService`: one ROUTER socket, one receive task for its whole life.
 
-What has come in is answered in order, one at a time; what waits is bounded, and its deadline is looked at before any
-computing. Answers are sent without waiting: a client that does not read loses its answers, nobody else does.
+What has come in is answered one at a time, client by client in turn; what waits is bounded, and its deadline is looked at
+before any computing. Answers are sent without waiting: a client that does not read loses its answers, nobody else does.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import asyncio
 import ipaddress
 import logging
 import stat
-from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import zmq
 import zmq.asyncio
@@ -25,6 +24,7 @@ from framework.errors import ErrorCode, StartRefused, WireError
 from framework.wire import MAX_FRAME_BYTES
 from ml_actor.curve import check_curve_files, secure, start_authenticator
 from ml_actor.service import MAX_FRAMES, MLService, Slow
+from ml_actor.waiting import Waiting, WaitingRoom
 
 log = logging.getLogger("MLService")
 
@@ -33,9 +33,7 @@ RECEIVE_HWM: Final = 16
 SEND_HWM: Final = 64
 BACKLOG: Final = 64
 HANDSHAKE_MS: Final = 2_000
-MAX_WAITING: Final = 256
-MAX_WAITING_PER_PEER: Final = 128
-MAX_WAITING_BYTES: Final = 64 << 20
+TAKEN_AT_ONCE: Final = 16
 ANSWERS_PER_TURN: Final = 32
 MAX_SLOW: Final = 64
 MIN_LIBZMQ: Final = (4, 3, 5)
@@ -66,13 +64,6 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-class _Waiting(NamedTuple):
-    envelope: list[bytes]
-    frames: list[bytes]
-    received_s: float
-    size: int
-
-
 class RouterServer:
     """Serve an `MLService` on one endpoint. `start` binds; `close` ends it. Runs slow answers in one thread, in order."""
 
@@ -80,9 +71,7 @@ class RouterServer:
         self.endpoint = endpoint
         self._service = service
         self._curve = server.curve if server else None
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_of: Counter[bytes] = Counter()
-        self._waiting_bytes = 0
+        self._waiting = WaitingRoom()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ml-slow")
         self._slow: set[asyncio.Task[None]] = set()
         self._counts = dict.fromkeys(("received", "bad_envelopes", "too_large", "overloaded", "unroutable", "undelivered"), 0)
@@ -172,14 +161,14 @@ class RouterServer:
             self._take(await self._socket.recv_multipart())
             while self._waiting:
                 self._take_all()
-                self._answer(self._next())
+                self._answer(self._waiting.next())
                 answered += 1
                 if answered % ANSWERS_PER_TURN == 0:
                     await asyncio.sleep(0)  # under load too the loop has its turn
 
     def _take_all(self) -> None:
         """Take in what has arrived, so that the time it waits is known and what is too much is refused at once."""
-        for _ in range(MAX_WAITING):
+        for _ in range(TAKEN_AT_ONCE):
             if not self._socket.get(zmq.EVENTS) & zmq.POLLIN:
                 return
             received = self._socket.recv_multipart(flags=zmq.NOBLOCK)
@@ -196,32 +185,11 @@ class RouterServer:
             self._counts["bad_envelopes"] += 1
         elif size > 2 * MAX_FRAME_BYTES:
             self._counts["too_large"] += 1
-        elif not self._has_room_for(message[0], size):
+        elif not self._waiting.put(Waiting(message[:envelope], frames, asyncio.get_running_loop().time(), size)):
             self._counts["overloaded"] += 1
             self._send(message[:envelope], self._service.refuse_overload(frames))
-        else:
-            self._waiting.append(_Waiting(message[:envelope], frames, asyncio.get_running_loop().time(), size))
-            self._waiting_of[message[0]] += 1
-            self._waiting_bytes += size
 
-    def _has_room_for(self, peer: bytes, size: int) -> bool:
-        """Return whether a message may wait: one client that floods does not take the room of the others."""
-        return (
-            len(self._waiting) < MAX_WAITING
-            and self._waiting_of[peer] < MAX_WAITING_PER_PEER
-            and self._waiting_bytes + size <= MAX_WAITING_BYTES
-        )
-
-    def _next(self) -> _Waiting:
-        waiting = self._waiting.popleft()
-        peer = waiting.envelope[0]
-        self._waiting_bytes -= waiting.size
-        self._waiting_of[peer] -= 1
-        if not self._waiting_of[peer]:
-            del self._waiting_of[peer]
-        return waiting
-
-    def _answer(self, waiting: _Waiting) -> None:
+    def _answer(self, waiting: Waiting) -> None:
         loop, envelope = asyncio.get_running_loop(), waiting.envelope
         answer = self._service.handle(waiting.frames, loop.time(), waiting.received_s)
         if not isinstance(answer, Slow):

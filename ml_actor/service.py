@@ -27,6 +27,7 @@ log = logging.getLogger("MLService")
 
 NO_MODEL: Final = "no model yet; strategies use their default behaviour"
 MAX_FRAMES: Final = 8
+MAX_HEADER_READ: Final = 4_096
 MAX_VERSIONS_LISTED: Final = 100
 _SUM_TOLERANCE: Final = 1e-6
 _ANSWERED_ONCE: Final = (wire.PredictRequest, wire.TrainRequest, wire.FeedbackRequest, wire.ModelsRequest)
@@ -115,13 +116,13 @@ class MLService:
         return self._answer_once(call, codec, now_s, now_s - received_s if received_s is not None else 0.0)
 
     def refuse_overload(self, frames: Sequence[bytes]) -> list[bytes] | None:
-        """Answer a message that there is no room for with OVERLOADED."""
+        """Answer a message that there is no room for with OVERLOADED; a long header is not read for its id."""
         if not 1 <= len(frames) <= MAX_FRAMES or not frames[0]:
             self._counts["dropped"] += 1
             return None
         codec = codec_of(frames)
-        error = WireError(ErrorCode.OVERLOADED, "too many requests wait; ask less often")
-        return [codec.encode(self._refusal(codec.request_id(frames), error))]
+        request_id = codec.request_id(frames) if len(frames[0]) <= MAX_HEADER_READ else ""
+        return [codec.encode(self._refusal(request_id, WireError(ErrorCode.OVERLOADED, "too many requests wait; ask less often")))]
 
     def _answer_once(self, call: Call, codec: Codec, now_s: float, waited_s: float) -> list[bytes] | Slow | None:
         request_id = call.request.request_id

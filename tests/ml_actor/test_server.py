@@ -28,6 +28,7 @@ from ml_actor import server as rim
 from ml_actor.composition import blank_window
 from ml_actor.server import RouterServer, check_libzmq, endpoint_of
 from ml_actor.service import MLService
+from ml_actor.waiting import Waiting, WaitingRoom
 
 SCORES = SimpleNamespace(p_down=0.2, p_flat=0.3, p_up=0.5, flow_type=FlowType.BUY, confidence=0.5, regime=0, shock_score=0.1)
 PING = [wire.encode(wire.Ping(version=PROTOCOL_VERSION, request_id="ping"))]
@@ -217,39 +218,44 @@ async def test_raw_connections_with_other_protocols_are_ignored() -> None:
             assert (await answer_of(peer)).request_id == "ping"
 
 
-def refusals(router: RouterServer, monkeypatch: pytest.MonkeyPatch, messages: list[tuple[bytes, str]]) -> list[tuple[str, str]]:
-    """Let messages of peers wait, and return the ids that were refused at once with their codes."""
-    sent: list[list[bytes]] = []
-    monkeypatch.setattr(router, "_send", lambda envelope, frames: sent.append(frames))
-    for peer, request_id in messages:
-        router._take([peer, b"", *predict(request_id)])
-    return [(reply.request_id, getattr(reply, "code", "")) for reply in (wire.decode_reply(frames[0]) for frames in sent)]
-
-
-async def test_what_waits_is_bounded_and_the_rest_is_refused_as_overload(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rim, "MAX_WAITING", 4)
+async def test_what_has_no_place_to_wait_is_refused_as_overload_with_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as router:
-        refused = refusals(router, monkeypatch, [(b"%d" % number, f"p-{number}") for number in range(6)])
+        router._waiting = WaitingRoom(per_client=4)
+        sent: list[list[bytes]] = []
+        monkeypatch.setattr(router, "_send", lambda envelope, frames: sent.append(frames))
+        for number in range(6):
+            router._take([b"peer", b"", *predict(f"p-{number}")])
 
+        refused = [(reply.request_id, getattr(reply, "code", "")) for reply in (wire.decode_reply(frames[0]) for frames in sent)]
         assert refused == [("p-4", "OVERLOADED"), ("p-5", "OVERLOADED")]
         assert (router.stats()["waiting"], router.stats()["overloaded"]) == (4, 2)
 
 
-async def test_a_client_that_floods_does_not_take_the_room_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rim, "MAX_WAITING_PER_PEER", 2)
-    async with serving() as router:
-        flood = [(b"loud", f"loud-{number}") for number in range(4)]
-
-        assert [name for name, _ in refusals(router, monkeypatch, [*flood, (b"calm", "calm-0")])] == ["loud-2", "loud-3"]
-        while router._waiting:
-            router._next()
-        assert refusals(router, monkeypatch, [(b"loud", "loud-again")]) == []
+def message(client: str, number: int = 0, size: int = 1) -> Waiting:
+    return Waiting([client.encode(), b""], [b"%d" % number], 0.0, size)
 
 
-async def test_the_bytes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rim, "MAX_WAITING_BYTES", 1_000)
-    async with serving() as router:
-        assert len(refusals(router, monkeypatch, [(b"a", "p-0"), (b"b", "p-1")])) == 1
+def test_clients_take_turns_and_each_one_s_requests_keep_their_order() -> None:
+    room = WaitingRoom()
+    for number in range(3):
+        room.put(message("loud", number))
+    room.put(message("calm", 7))
+
+    order = [(waiting.envelope[0], waiting.frames[0]) for waiting in (room.next() for _ in range(len(room)))]
+
+    assert order == [(b"loud", b"0"), (b"calm", b"7"), (b"loud", b"1"), (b"loud", b"2")]
+
+
+def test_the_waiting_room_is_bounded_by_client_by_clients_and_by_bytes() -> None:
+    room = WaitingRoom(per_client=2, clients=2, most_bytes=100)
+
+    taken = [room.put(message(client, size=size)) for client, size in [("a", 1), ("a", 1), ("a", 1), ("b", 97), ("b", 2), ("c", 1)]]
+    for _ in range(3):
+        room.next()
+
+    assert taken == [True, True, False, True, False, False]
+    assert len(room) == 0
+    assert room.put(message("c", size=100))
 
 
 async def test_a_port_in_use_is_refused_by_name() -> None:
