@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from operator import attrgetter
 
 from framework.errors import KernelError
 from framework.kernel.actor import Actor
-from framework.kernel.mailbox import Mailbox, SlotKey
+from framework.kernel.mailbox import Mailbox
 from framework.messages import Lane, Message
 
 FaultHandler = Callable[[Actor, Message | None, Exception], None]
+_BY_RANK = attrgetter("rank")
 
 
 class _Route:
-    """Where messages of one type and instrument go: resolved once, then used for every message and counted."""
+    """Where messages of one type and instrument go: resolved once, then used for every message.
 
-    __slots__ = ("boxes", "count", "is_data", "puts")
+    `count` is what was sent and is not booked yet; `is_busy` says that the receivers of CONTROL are to be woken.
+    """
 
-    def __init__(self, boxes: tuple[Mailbox, ...], key: SlotKey) -> None:
+    __slots__ = ("boxes", "count", "is_busy", "is_data", "key", "put", "puts")
+
+    def __init__(self, boxes: tuple[Mailbox, ...], kind: type[Message], instrument_id: str | None) -> None:
         self.boxes = boxes
-        self.is_data = key[0].lane is Lane.DATA
+        self.is_data = kind.lane is Lane.DATA
+        # A string knows its hash: every DATA message is stored under this key.
+        self.key = f"{kind.__module__}.{kind.__qualname__} {instrument_id}"
+        self.puts = tuple(box.control.append for box in boxes)
+        self.put = self.puts[0] if len(boxes) == 1 else None
         self.count = 0
-        self.puts: tuple[Callable[[Message], None], ...] = (
-            tuple(partial(box.data.__setitem__, key) for box in boxes) if self.is_data else tuple(box.control.append for box in boxes)
-        )
+        self.is_busy = False
 
-    def settle(self) -> int:
-        """Book the count to the mailboxes and return it."""
-        if self.is_data:
-            for box in self.boxes:
-                box.data_put += self.count
-        count, self.count = self.count, 0
-        return count
+    def book(self) -> int:
+        """Book what was sent to the mailboxes; return and forget it."""
+        sent, self.count = self.count, 0
+        for box in self.boxes:
+            if self.is_data:
+                box.data_put += sent
+            else:
+                box.control_put += sent
+        return sent
 
 
 class EventBus:
     """Deliver messages to actors in a fixed order.
 
     `publish` goes to the subscribers of exactly the message's type, `tell` to one actor; neither waits or suspends. Mail is
-    handled by `drain`, actor by actor in the order of registering, in bounded batches, until all is quiet. Between one
-    sender and one receiver the control lane keeps its order. Delivery is at most once: mail for an actor that is removed is
-    dropped and counted, mail for an unknown name is a counted dead letter.
+    handled by `drain` in rounds: every actor that has mail handles a bounded batch, in the order of registering, until all is
+    quiet. Between one sender and one receiver the control lane keeps its order. Delivery is at most once: mail for an actor
+    that is removed is dropped and counted, mail for an unknown name is a counted dead letter.
 
     `schedule` (for example `loop.call_soon`) is called with a callback when mail arrives outside a drain; without it the
     owner drains by hand. `on_fault` gets what a handler raises; without it, the exception leaves `drain`. `tap` sees every
@@ -57,56 +66,53 @@ class EventBus:
         tap: Callable[[Message], None] | None = None,
     ) -> None:
         self.on_fault = on_fault
-        self.tap = tap
+        self._tap = tap
         self._control_max = control_max
         self._schedule = schedule
-        self._after_sending = self._send_hook()
-        self._actors: dict[str, Actor] = {}
         self._boxes: dict[str, Mailbox] = {}
-        self._run_order: tuple[Mailbox, ...] = ()
+        self._ranks: dict[str, int] = {}
         self._subscriptions: dict[type[Message], list[tuple[str, str | None]]] = {}
         self._routes: dict[type[Message], dict[str | None, _Route]] = {}
+        self._groups: dict[tuple[Mailbox, ...], tuple[Mailbox, ...]] = {}
+        self._busy_routes: list[_Route] = []
+        self._note_busy = self._busy_routes.append
+        self._fresh: dict[str, Message] = {}
+        self._fresh_for: tuple[Mailbox, ...] = ()
+        self._awake: list[Mailbox] = []
+        self._removed: list[Mailbox] = []
         self._is_draining = False
         self._is_scheduled = False
-        self._published = 0
         self._told = 0
-        self._dead_letters = 0
-        self._overflows = 0
-        self._faults = 0
-        self._delivered_by_removed = 0
-        self._conflated_by_removed = 0
-        self._dropped_by_removed = 0
+        self._counts: Counter[str] = Counter()
+        # One look per message instead of two: many runs have neither a tap nor a scheduler.
+        self._after_sending = None if tap is None and schedule is None else self._tap_and_schedule
 
     # --- who listens -------------------------------------------------------------------------------------------------
 
     def register(self, actor: Actor) -> None:
-        """Give `actor` a mailbox. Raises `KernelError` if the name is taken."""
-        if actor.name in self._actors:
+        """Give `actor` a mailbox; a name that was removed gets its old place. Raises `KernelError` if the name is taken."""
+        if actor.name in self._boxes:
             raise KernelError(f"an actor named {actor.name!r} is registered already")
-        self._actors[actor.name] = actor
-        self._boxes[actor.name] = Mailbox(actor.handle, control_max=self._control_max)
-        self._run_order = tuple(self._boxes.values())
-        self._forget_routes()
+        rank = self._ranks.setdefault(actor.name, len(self._ranks))
+        self._boxes[actor.name] = Mailbox(actor, rank=rank, control_max=self._control_max)
 
     def remove(self, actor_name: str) -> None:
         """Forget an actor with its subscriptions; its mail is dropped and counted. Safe inside a handler."""
-        if actor_name not in self._boxes:
+        box = self._boxes.pop(actor_name, None)
+        if box is None:
             return
-        self._forget_routes()
-        box = self._boxes.pop(actor_name)
-        del self._actors[actor_name]
-        box.clear()
-        self._dropped_by_removed += box.dropped
-        self._delivered_by_removed += box.delivered
-        self._conflated_by_removed += box.conflated
         for subscribers in self._subscriptions.values():
             subscribers[:] = [entry for entry in subscribers if entry[0] != actor_name]
-        self._run_order = tuple(self._boxes.values())
+        self._forget_routes()
+        box.clear()
+        self._removed.append(box)
 
     def subscribe(self, actor_name: str, message_type: type[Message], instrument_id: str | None = None) -> None:
         """Deliver messages of `message_type` to the actor, of one instrument or (None) of all. Twice is once."""
-        if actor_name not in self._actors:
+        if actor_name not in self._boxes:
             raise KernelError(f"no actor named {actor_name!r} is registered")
+        if instrument_id is not None and "instrument_id" not in message_type.__struct_fields__:
+            raise KernelError(f"{message_type.__name__} is about no instrument: subscribe {actor_name!r} to it without one")
         subscribers = self._subscriptions.setdefault(message_type, [])
         if (actor_name, instrument_id) not in subscribers:
             subscribers.append((actor_name, instrument_id))
@@ -114,7 +120,7 @@ class EventBus:
 
     def has_actor(self, actor_name: str) -> bool:
         """Return whether an actor of this name is registered."""
-        return actor_name in self._actors
+        return actor_name in self._boxes
 
     # --- sending -------------------------------------------------------------------------------------------------------
 
@@ -125,8 +131,19 @@ class EventBus:
         except (KeyError, AttributeError):
             route = self._route(type(message), getattr(message, "instrument_id", None))
         route.count += 1
-        for put in route.puts:
-            put(message)
+        if route.is_data:
+            if route.boxes is not self._fresh_for:
+                self._hand_out(route.boxes)
+            self._fresh[route.key] = message
+        else:
+            if not route.is_busy:
+                route.is_busy = True
+                self._note_busy(route)
+            if route.put is not None:  # one receiver is common, and a loop costs as much as the put itself
+                route.put(message)
+            else:
+                for put in route.puts:
+                    put(message)
         if self._after_sending is not None:
             self._after_sending(message)
 
@@ -135,9 +152,12 @@ class EventBus:
         box = self._boxes.get(actor_name)
         self._told += 1
         if box is None:
-            self._dead_letters += 1
+            self._counts["dead_letters"] += 1
         else:
             box.control.append(message)
+            box.control_put += 1
+            if not box.is_awake:
+                self._wake(box)
         if self._after_sending is not None:
             self._after_sending(message)
 
@@ -153,67 +173,110 @@ class EventBus:
         self._is_draining = True
         handled = 0
         try:
-            while handled < max_messages:
-                in_round = 0
-                for box in self._run_order:
-                    if box.control or box.data:
-                        in_round += self._run(box)
-                handled += in_round
-                if not in_round:
-                    break
+            while handled < max_messages and (self._busy_routes or self._fresh or self._awake):
+                handled += self._round()
         finally:
             self._is_draining = False
-        if handled >= max_messages and self._schedule is not None:
-            self._schedule_drain()
+            if self._busy_routes or self._fresh or self._awake:
+                self._ask_for_drain()
         return handled
 
     def stats(self) -> dict[str, int]:
-        """Return counters: published, told, delivered, conflated, dropped, dead_letters, overflows, faults, waiting."""
-        self._settle_routes()
-        boxes = self._boxes.values()
+        """Return counters: published, told, delivered, conflated, dropped, dead_letters, overflows, faults, waiting.
+
+        Per receiver, what was sent is what was delivered, conflated, dropped or waits. Exact outside of a drain.
+        """
+        self._wake_receivers()
+        self._book_routes()
+        boxes, counts = (*self._boxes.values(), *self._removed), self._counts
         return {
-            "published": self._published,
+            "published": counts["published"],
             "told": self._told,
-            "delivered": sum(box.delivered for box in boxes) + self._delivered_by_removed,
-            "conflated": sum(box.conflated for box in boxes) + self._conflated_by_removed,
-            "dropped": sum(box.dropped for box in boxes) + self._dropped_by_removed,
-            "dead_letters": self._dead_letters,
-            "overflows": self._overflows,
-            "faults": self._faults,
+            "delivered": sum(box.delivered for box in boxes) + counts["delivered"],
+            "conflated": sum(box.conflated for box in boxes) + counts["conflated"],
+            "dropped": sum(box.dropped for box in boxes) + counts["dropped"],
+            "dead_letters": counts["dead_letters"],
+            "overflows": sum(box.overflows for box in boxes) + counts["overflows"],
+            "faults": counts["faults"],
             "waiting": sum(len(box) for box in boxes),
         }
 
-    def _run(self, box: Mailbox) -> int:
+    def _round(self) -> int:
+        """Let every actor that has mail handle a batch; return how many messages they handled."""
+        handled = 0
+        order = iter(self._take_awake())
         try:
-            if box.is_overfull:
-                self._overflows += 1
-                dropped = box.clear()
-                raise KernelError(f"mailbox is full ({self._control_max} messages); {dropped} were dropped")
-            return box.run()
-        # The actor loop is one of the named boundaries: whatever a handler raises is that actor's fault, not the bus's.
-        except Exception as exc:
-            self._faults += 1
-            name = next((name for name, own in self._boxes.items() if own is box), None)
-            if self.on_fault is None:
-                raise
-            if name is not None:
-                self.on_fault(self._actors[name], box.failed_on, exc)
-        return 1
+            for box in order:
+                before = box.delivered
+                try:
+                    handled += box.run()
+                # The actor loop is one of the named boundaries: what a handler raises is that actor's fault, not the bus's.
+                except Exception as exc:  # noqa: BLE001
+                    handled += box.delivered - before
+                    self._blame(box, exc)
+                if box.control or box.slots:
+                    self._wake(box)
+        finally:
+            for box in order:  # only after a fault that nobody took: the others keep their turn
+                self._wake(box)
+        return handled
 
-    def _send_hook(self) -> Callable[[Message], None] | None:
-        # One look per message instead of two: most runs have neither a tap nor a scheduler.
-        if self.tap is None and self._schedule is None:
-            return None
-        return self._tap_and_schedule
+    def _blame(self, box: Mailbox, exc: Exception) -> None:
+        """Count a fault and report it, or raise it where nobody takes reports."""
+        self._counts["faults"] += 1
+        self._wake(box)
+        message, box.failed_on = box.failed_on, None
+        if self.on_fault is None:
+            raise exc
+        self.on_fault(box.actor, message, exc)
+
+    def _take_awake(self) -> list[Mailbox]:
+        """Return the mailboxes with mail in their fixed order."""
+        self._wake_receivers()
+        awake, self._awake = self._awake, []
+        for box in awake:
+            box.is_awake = False
+        if len(awake) > 1:
+            awake.sort(key=_BY_RANK)
+        return awake
+
+    def _wake_receivers(self) -> None:
+        if self._fresh:
+            self._hand_out(())
+        for route in self._busy_routes:
+            route.is_busy = False
+            for box in route.boxes:
+                if not box.is_awake:
+                    self._wake(box)
+        self._busy_routes.clear()
+
+    def _hand_out(self, next_boxes: tuple[Mailbox, ...]) -> None:
+        """Give the newest DATA to its receivers, and begin to collect for others.
+
+        Messages in a row for the same receivers are collected before they are handed out: books of many instruments, or many
+        books of one, then cost the same for one receiver and for a hundred.
+        """
+        fresh, boxes = self._fresh, self._fresh_for
+        self._fresh, self._fresh_for = {}, next_boxes
+        if fresh:
+            for box in boxes:
+                box.take(fresh)
+                if not box.is_awake:
+                    self._wake(box)
+
+    def _wake(self, box: Mailbox) -> None:
+        if not box.is_awake:
+            box.is_awake = True
+            self._awake.append(box)
 
     def _tap_and_schedule(self, message: Message) -> None:
-        if self.tap is not None:
-            self.tap(message)
-        if self._schedule is not None and not self._is_scheduled and not self._is_draining:
-            self._schedule_drain()
+        if self._tap is not None:
+            self._tap(message)
+        if self._schedule is not None:
+            self._ask_for_drain()
 
-    def _schedule_drain(self) -> None:
-        if self._schedule is not None and not self._is_scheduled:
+    def _ask_for_drain(self) -> None:
+        if self._schedule is not None and not self._is_draining and not self._is_scheduled:
             self._is_scheduled = True
             self._schedule(self._scheduled_drain)
 
@@ -225,13 +288,20 @@ class EventBus:
         table = self._routes.setdefault(kind, {})
         if instrument_id not in table:
             wanted = {name for name, only in self._subscriptions.get(kind, ()) if only is None or only == instrument_id}
-            boxes = tuple(box for name, box in self._boxes.items() if name in wanted)
-            table[instrument_id] = _Route(boxes, (kind, instrument_id))
+            boxes = tuple(sorted((box for name, box in self._boxes.items() if name in wanted), key=_BY_RANK))
+            table[instrument_id] = _Route(self._groups.setdefault(boxes, boxes), kind, instrument_id)
         return table[instrument_id]
 
-    def _settle_routes(self) -> None:
-        self._published += sum(route.settle() for table in self._routes.values() for route in table.values())
+    def _book_routes(self) -> None:
+        self._counts["published"] += sum(route.book() for table in self._routes.values() for route in table.values())
+        if not self._is_draining:  # until then a run may still count for a mailbox that its own handler removed
+            for box in self._removed:
+                gone = {"delivered": box.delivered, "conflated": box.conflated, "dropped": box.dropped, "overflows": box.overflows}
+                self._counts.update(gone)
+            self._removed.clear()
 
     def _forget_routes(self) -> None:
-        self._settle_routes()
+        self._wake_receivers()
+        self._book_routes()
         self._routes.clear()
+        self._groups.clear()

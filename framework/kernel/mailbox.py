@@ -3,82 +3,170 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import islice
+from operator import length_hint
 from typing import Final
 
+from framework.errors import KernelError
+from framework.kernel.actor import Actor
 from framework.messages import Message
 
-SlotKey = tuple[type[Message], str | None]
 BATCH: Final = 64
+_NOTHING: Final[Iterator[Message]] = iter(())
 
 
 class Mailbox:
     """Mail of one actor: CONTROL is a queue, lossless and first; DATA keeps the newest message per slot.
 
-    Bounds: CONTROL holds at most `control_max` messages. One more and the mailbox is overfull: its memory stays bounded, it
-    says so in `is_overfull`, and the bus makes that a fault of its owner. DATA holds one message per (type, instrument), each in
-    the place in line of the first one; `put_count` less what was delivered, waits or was dropped is what was replaced.
+    Senders put CONTROL by `control.append`, without a call of ours and without a look at the bound: it holds `control_max`
+    messages and one more, which is the evidence that it is overfull; what comes after that pushes the oldest out. DATA comes
+    by `take`; a slot keeps its place in line when its message is replaced. The senders' counts, `control_put` and `data_put`,
+    are booked by the bus; what was neither delivered nor waits was dropped or conflated.
     """
 
-    __slots__ = ("control", "control_max", "data", "data_delivered", "data_put", "delivered", "dropped", "failed_on", "handle")
+    __slots__ = (
+        "actor",
+        "control",
+        "control_max",
+        "control_put",
+        "data_delivered",
+        "data_dropped",
+        "data_hand",
+        "data_put",
+        "delivered",
+        "failed_on",
+        "hand",
+        "handle",
+        "is_awake",
+        "overflows",
+        "rank",
+        "slots",
+    )
 
-    def __init__(self, handle: Callable[[Message], None], *, control_max: int) -> None:
-        self.handle = handle
+    def __init__(self, actor: Actor, *, rank: int, control_max: int) -> None:
+        self.actor = actor
+        self.handle = actor.handle
+        self.rank = rank
         self.control_max = control_max
-        # One beyond the bound: senders append without a look, and the extra message is the evidence.
         self.control: deque[Message] = deque(maxlen=control_max + 1)
-        self.data: dict[SlotKey, Message] = {}
-        self.data_put = 0
-        self.data_delivered = 0
-        self.delivered = 0
-        self.dropped = 0
+        self.slots: dict[str, Message] = {}
+        self.is_awake = False
         self.failed_on: Message | None = None
+        self.hand = self.data_hand = _NOTHING
+        self.control_put = self.data_put = 0
+        self.delivered = self.data_delivered = self.data_dropped = self.overflows = 0
 
     def __len__(self) -> int:
-        return len(self.control) + len(self.data)
+        return len(self.control) + len(self.slots)
 
     @property
-    def is_overfull(self) -> bool:
-        """Return whether the control lane was sent more than it may hold."""
-        return len(self.control) > self.control_max
+    def conflated(self) -> int:
+        """Return how many DATA messages were replaced by newer ones. Exact between two runs, as `dropped` is."""
+        return self.data_put - self.data_delivered - self.data_dropped - len(self.slots)
+
+    @property
+    def dropped(self) -> int:
+        """Return how many messages were pushed out by an overflow or cleared."""
+        return self.control_put - (self.delivered - self.data_delivered) - len(self.control) + self.data_dropped
+
+    def take(self, fresh: dict[str, Message]) -> None:
+        """Put the newest DATA messages into their slots."""
+        if self.slots:
+            self.slots.update(fresh)
+        else:
+            self.slots = fresh.copy()
 
     def run(self) -> int:
-        """Hand at most `BATCH` messages to the owner and return how many. Raises what the handler raises.
+        """Hand at most `BATCH` messages of each lane to the actor, DATA once CONTROL is empty; return how many.
 
-        The message that raised counts as delivered, is gone and stands in `failed_on`.
+        What was sent meanwhile for a slot waits for the next run. Raises what the handler raises: the message counts as
+        delivered and stands in `failed_on`, those behind it wait. Raises `KernelError` if CONTROL is overfull.
         """
-        control, handle = self.control, self.handle
-        message: Message | None = None
-        count = 0
+        if len(self.control) + len(self.slots) == 1:
+            return self._run_one()
+        count = self._run_control() if self.control else 0
+        if self.slots and not self.control:
+            count += self._run_data()
+        return count
+
+    def clear(self) -> None:
+        """Drop all mail, also what a run has in hand."""
+        self.data_dropped += len(self.slots) + length_hint(self.data_hand)
+        self.control.clear()
+        self.slots.clear()
+        deque(self.hand, maxlen=0)
+        deque(self.data_hand, maxlen=0)
+
+    def _run_one(self) -> int:
+        # The common case outside of bursts, for less than half the cost.
+        if self.control:
+            message = self.control.popleft()
+        else:
+            message = self.slots.popitem()[1]
+            self.data_delivered += 1
+        self.delivered += 1
         try:
-            for _ in range(min(len(control), BATCH)):
-                if not control:  # a handler removed its own actor
-                    break
-                message = control.popleft()
-                count += 1
-                handle(message)
-            while self.data and not control and count < BATCH:
-                message = self.data.pop(next(iter(self.data)))
-                count += 1
-                self.data_delivered += 1
-                handle(message)
+            self.handle(message)
         except Exception:
             self.failed_on = message
+            raise
+        return 1
+
+    def _run_control(self) -> int:
+        # Taking the batch in one piece is half the cost of taking message by message; nobody else sends while we run.
+        control, handle = self.control, self.handle
+        if len(control) > self.control_max:
+            control.popleft()
+            self.overflows += 1
+            raise KernelError(f"the mailbox of {self.actor.name!r} is full ({self.control_max} messages): the oldest were dropped")
+        if len(control) <= BATCH:
+            batch = iter(tuple(control))
+            control.clear()
+        else:
+            batch = iter([control.popleft() for _ in range(BATCH)])
+        self.hand = batch
+        count, message = 0, None
+        try:
+            for message in batch:
+                count += 1
+                handle(message)
+        except BaseException:
+            self.failed_on = message
+            control.extendleft(reversed(tuple(batch)))
             raise
         finally:
             self.delivered += count
         return count
 
-    def clear(self) -> int:
-        """Drop all mail; return and count how much."""
-        dropped = len(self)
-        self.dropped += dropped
-        self.data_delivered += len(self.data)
-        self.control.clear()
-        self.data.clear()
-        return dropped
+    def _run_data(self) -> int:
+        control, slots, handle = self.control, self.slots, self.handle
+        if len(slots) <= BATCH:
+            self.slots = {}
+        else:
+            slots = dict(islice(slots.items(), BATCH))
+            for key in slots:
+                del self.slots[key]
+        self.data_hand = batch = iter(slots.values())
+        count, message = 0, None
+        try:
+            for message in batch:
+                count += 1
+                handle(message)
+                if control:
+                    self._put_back(slots, batch)
+                    break
+        except BaseException:
+            self.failed_on = message
+            self._put_back(slots, batch)
+            raise
+        finally:
+            self.delivered += count
+            self.data_delivered += count
+        return count
 
-    @property
-    def conflated(self) -> int:
-        """Return how many DATA messages were replaced by newer ones."""
-        return self.data_put - self.data_delivered - len(self.data)
+    def _put_back(self, slots: dict[str, Message], batch: Iterator[Message]) -> None:
+        """Return what is left of a batch to the front of its lane."""
+        handled = len(slots) - length_hint(batch)
+        self.slots = dict(islice(slots.items(), handled, None)) | self.slots
+        self.data_hand = _NOTHING

@@ -157,7 +157,8 @@ def test_without_a_fault_handler_what_a_handler_raises_leaves_drain_and_the_bus_
 
 def test_an_overfull_mailbox_is_a_fault_of_its_receiver_and_memory_stays_bounded() -> None:
     faults: list[str] = []
-    bus = bus_with(Listener("slow"), control_max=10)
+    slow = Listener("slow")
+    bus = bus_with(slow, control_max=10)
     bus.on_fault = lambda actor, _, exc: faults.append(f"{actor.name}: {exc}")
 
     for sequence in range(1_000):
@@ -166,8 +167,9 @@ def test_an_overfull_mailbox_is_a_fault_of_its_receiver_and_memory_stays_bounded
     bus.drain()
 
     assert waiting == 11
-    assert faults == ["slow: mailbox is full (10 messages); 11 were dropped"]
-    assert bus.stats()["overflows"] == 1
+    assert faults == ["slow: the mailbox of 'slow' is full (10 messages): the oldest were dropped"]
+    assert [m.sequence for m in slow.got] == list(range(990, 1_000))  # type: ignore[attr-defined]
+    assert (bus.stats()["overflows"], bus.stats()["dropped"]) == (1, 990)
 
 
 def test_an_actor_removed_by_its_own_message_hears_no_more() -> None:
