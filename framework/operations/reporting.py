@@ -45,6 +45,8 @@ def strategy_status(process: TradingProcess, hosted: Hosted) -> StrategyStatus:
     instrument = process.market.instruments[file.instrument_id]
     position = process.desk.execution.portfolio.position(file.name, file.instrument_id)
     mark = _mid(process.desk.execution.last_book(file.instrument_id))
+    now_ns = process.desk.clock.now_ns()
+    predictions = tuple(_last_prediction(one, now_ns) for one in process.tally.last_predictions.get(file.name, ()))
     return StrategyStatus(
         name=file.name,
         strategy=file.strategy,
@@ -57,7 +59,8 @@ def strategy_status(process: TradingProcess, hosted: Hosted) -> StrategyStatus:
         unrealized_pnl=position.unrealized_pnl(mark) if mark is not None else Decimal(0),
         fees=position.fees,
         open_orders=tuple(_open_order(instrument, order) for order in process.desk.execution.open_orders(file.name)),
-        last_prediction=_last_prediction(process.tally.last_predictions.get(file.name), process.desk.clock.now_ns()),
+        last_prediction=predictions[0] if predictions else None,
+        earlier_predictions=predictions[1:],
         counters=hosted.strategy.stats() if hosted.strategy is not None else {},
     )
 
@@ -139,9 +142,7 @@ def _open_order(instrument: Instrument, order: OrderUpdated) -> OpenOrder:
     )
 
 
-def _last_prediction(prediction: Prediction | None, now_ns: int) -> LastPrediction | None:
-    if prediction is None:
-        return None
+def _last_prediction(prediction: Prediction, now_ns: int) -> LastPrediction:
     return LastPrediction(
         flow_type=prediction.flow_type,
         confidence=prediction.confidence,

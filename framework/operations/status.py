@@ -58,6 +58,7 @@ class StrategyStatus(msgspec.Struct, frozen=True, kw_only=True):
     fees: Decimal = Decimal(0)
     open_orders: tuple[OpenOrder, ...] = ()
     last_prediction: LastPrediction | None = None
+    earlier_predictions: tuple[LastPrediction, ...] = ()
     counters: dict[str, int] = {}
 
 

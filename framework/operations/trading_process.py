@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -29,6 +29,7 @@ from framework.operations.strategy_host import Desk, StrategyHost
 from framework.trading.journal import Journal
 
 FLUSH_S: Final = 1.0
+PREDICTIONS_SHOWN: Final = 6
 CLEAN: Final = "ended_in_order"
 WIND_DOWN_S: Final = 1.0
 FEEDBACK_WAIT_S: Final = 2.0
@@ -42,7 +43,7 @@ class Tally:
     journal: Journal
     then: Callable[[Message], None] | None = None
     counts: Counter[str] = field(default_factory=Counter)
-    last_predictions: dict[str, Prediction] = field(default_factory=dict)
+    last_predictions: dict[str, deque[Prediction]] = field(default_factory=dict)
     last_trades: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, message: Message) -> None:
@@ -60,7 +61,7 @@ class Tally:
     def _note_prediction(self, message: Message) -> None:
         if isinstance(message, PredictionReceived):
             self.counts["predictions"] += 1
-            self.last_predictions[message.strategy_id] = message.prediction
+            self.last_predictions.setdefault(message.strategy_id, deque(maxlen=PREDICTIONS_SHOWN)).appendleft(message.prediction)
         elif isinstance(message, PredictionFailed):
             self.counts["predictions_failed"] += 1
             self.counts[f"predictions_failed_{message.reason.lower()}"] += 1

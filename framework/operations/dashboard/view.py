@@ -139,6 +139,8 @@ def _strategy(strategy: StrategyStatus, width: int) -> RenderableType:
     rows.add_row("PnL", pnl_text(strategy).append(" fees"))
     rows.add_row("orders", _orders(strategy))
     rows.add_row("predicts", Text(prediction_text(strategy.last_prediction)))
+    for earlier in strategy.earlier_predictions:
+        rows.add_row("", Text(prediction_text(earlier), style="dim"))
     if strategy.reason:
         rows.add_row("reason", Text(foreign(strategy.reason, max(20, width - 16)), style="red"))
     title = Text.assemble(foreign(strategy.name, 40), " ", state_text(strategy.state))
