@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import pytest
 import yaml
 import zmq
 
+from framework.dataset import DatasetWriter
+from framework.model import Instrument
 from ml_actor.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,3 +234,31 @@ def test_a_training_that_is_refused_shows_in_the_status_and_the_service_goes_on(
     assert (accepted["is_new"], job["job_id"], job["reason"]) == (True, accepted["job_id"], "too early")
     assert job["state"] == "REFUSED", job
     assert ask(endpoint, {"type": "ping"})["state"] == "NO_MODEL"
+
+
+def test_a_training_runs_beside_the_predictions_and_its_version_serves_from_the_next_request_on(
+    start: Any, tmp_path: Path, make_market: Any
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    writer = DatasetWriter(state / "training_data.parquet")
+    writer.append(Instrument(instrument_id="ES.SIM", tick_size=Decimal("0.25")), make_market(8_000, seed=11, signal=3.0))
+    writer.seal()
+    writer.close()
+    (tmp_path / "main.yaml").write_text(yaml.safe_dump({"training": {"min_rows": 500, "horizon_rows": 10}}))
+    endpoint = start("--config", str(tmp_path / "main.yaml"), "--port", "0", state_dir=state).ready()["endpoint"]
+
+    accepted = ask(endpoint, {"type": "train", "reason": "first"})
+    repeated = ask(endpoint, {"type": "train", "reason": "again"})
+    deadline = time.monotonic() + 90
+    answers = [ask(endpoint, REQUEST)]
+    while ask(endpoint, {"type": "ping"})["is_training"]:
+        assert time.monotonic() < deadline
+        answers.append(ask(endpoint, REQUEST))
+    job = ask(endpoint, {"type": "status"})["status"]["training"]["job"]
+    listed = ask(endpoint, {"type": "models"})
+
+    assert (accepted["is_new"], repeated["is_new"], repeated["job_id"]) == (True, False, accepted["job_id"])
+    assert {answer["error"]["code"] for answer in answers if "error" in answer} == {"NO_MODEL"}
+    assert job["state"] == "DONE", job
+    assert listed["champion"] == job["version"] == ask(endpoint, REQUEST)["model_version"]
