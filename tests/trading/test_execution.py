@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.config import PaperConfig
+from framework.errors import IntegrityError
 from framework.messages import (
     BookInvalid,
     BookRecovered,
@@ -199,7 +200,7 @@ def test_an_order_that_the_journal_could_not_give_back_is_denied(room: Room, cha
     assert [update.reason.split()[0] for update in room.heard(OrderUpdated)] == ["MALFORMED"]
     assert room.scripted.submitted == []
     Room(room.journal).execution.recover()
-    assert list(room.journal.records("SubmitOrder")) == []
+    assert all(record.kind == "OrderUpdated" for record in room.journal.records())
 
 
 def test_the_answer_to_a_cancel_that_lost_its_race_is_no_anomaly(room: Room) -> None:
@@ -209,19 +210,28 @@ def test_the_answer_to_a_cancel_that_lost_its_race_is_no_anomaly(room: Room) -> 
     assert room.statuses()[-1] is OrderStatus.FILLED
 
 
-def test_an_order_that_was_pruned_from_memory_is_still_known(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:
+def test_closed_orders_are_pruned_from_memory_and_their_ids_stay_taken(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:
+    monkeypatch.setattr("framework.trading.execution.CLOSED_ORDERS_KEPT", 2)
+    for name in ("o1", "o2", "o3", "o4"):
+        room.tell(submit(name), report(ReportKind.REJECTED, name))
+    room.tell(submit("o1"))
+
+    assert len(room.execution._closed) == 2
+    assert room.heard(OrderUpdated)[-1].reason == "DUPLICATE_ID client_order_id=o1"
+
+
+def test_a_late_fill_of_an_order_that_was_pruned_from_memory_is_booked_once(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:
     monkeypatch.setattr("framework.trading.execution.CLOSED_ORDERS_KEPT", 2)
     room.tell(submit("o1", quantity=3), fill(1, 100, "t1"), report(ReportKind.CANCELED))
     for name in ("o2", "o3", "o4"):
         room.tell(submit(name), report(ReportKind.REJECTED, name))
 
-    room.tell(fill(1, 100, "t1"), fill(2, 101, "t2"), submit("o1"))
+    room.tell(fill(1, 100, "t1"), fill(2, 101, "t2"))
 
     assert room.execution.counts["reports_duplicate"] == 1
     assert room.execution.counts["fills_late"] == 1
     assert room.execution.position("s", "A.X") == 3
     assert room.execution.state is TradingState.ACTIVE
-    assert room.heard(OrderUpdated)[-1].reason == "DUPLICATE_ID client_order_id=o1"
     again = Room(room.journal)
     again.execution.recover()
     assert again.state() == room.state()
@@ -387,6 +397,22 @@ def test_when_the_journal_fails_nothing_new_goes_out_but_cancels_fills_and_halt_
         room.tell(submit("o4"))
         assert room.scripted.submitted == ["o1", "o2"]
         assert not journal.is_healthy
+
+
+def test_a_journal_that_somebody_else_wrote_into_keeps_no_fill_from_being_booked(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(Journal(path)) as journal:
+        room = Room(journal)
+        room.tell(submit("o1", quantity=5))
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("INSERT INTO records SELECT seq + 1, kind, record_key, ts_event, body, chain FROM records")
+            other.commit()
+        room.tell(fill(2, 100, "t1"), submit("o2"))
+
+        assert room.execution.position("s", "A.X") == 2
+        assert room.heard(OrderUpdated)[-1].reason.startswith("JOURNAL")
+        with pytest.raises(IntegrityError, match="record 2 does not fit"):
+            Room(journal).execution.recover()
 
 
 # --- whatever happens ----------------------------------------------------------------------------------------------------------
