@@ -125,6 +125,8 @@ class TradingProcess:
             self.samples.add_instrument(self.market.instruments[instrument_id], max_dom_history=buffer.max_rows)
         if self.recorder is not None:
             self.recorder.start()
+        for (strategy_id, instrument_id), position in desk.execution.portfolio.positions().items():
+            log.info("Recovered %s: %+d %s at %.2f ticks", strategy_id, position.quantity, instrument_id, position.average_ticks)
         if self._open_before:
             log.warning("%d orders were open when the last run ended; asking the venue", self._open_before)
             desk.execution.reconcile()
