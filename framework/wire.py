@@ -198,6 +198,9 @@ _PAYLOAD: Final = (
 """The arrays of the rows in the payload, one whole array behind the other; the bars (`<f8`) follow."""
 
 _FLOW: Final = len(FLOW_COLUMNS)
+_I8, _I4, _F4, _F8 = (np.dtype(code) for code in ("<i8", "<i4", "<f4", "<f8"))
+_ONE_SEGMENT: Final = np.zeros(MAX_WINDOW_ROWS, np.int64)
+_ONE_SEGMENT.setflags(write=False)
 _ROW_BYTES: Final = 2 * 8 + 4 * LEVELS * 4 + _FLOW * 4
 _BAR_BYTES: Final = 8 * len(BAR_COLUMNS)
 
@@ -309,11 +312,11 @@ def decode_window(request: PredictRequest, payload: bytes, find: FindFault | Non
     _check_counts(request, len(payload))
     count = request.row_count
     # Arrays of one type lie together, so that a handful of views and passes is enough: this is on every request's way.
-    times = np.frombuffer(payload, "<i8", 2 * count).reshape(2, count)
-    ticks = np.frombuffer(payload, "<i4", 2 * count * LEVELS, times.nbytes).reshape(2, count, LEVELS)
-    floats = np.frombuffer(payload, "<f4", (2 * LEVELS + _FLOW) * count, times.nbytes + ticks.nbytes)
+    times = np.frombuffer(payload, _I8, 2 * count).reshape(2, count)
+    ticks = np.frombuffer(payload, _I4, 2 * count * LEVELS, times.nbytes).reshape(2, count, LEVELS)
+    floats = np.frombuffer(payload, _F4, (2 * LEVELS + _FLOW) * count, times.nbytes + ticks.nbytes)
     sizes = floats[: 2 * count * LEVELS].reshape(2, count, LEVELS)
-    bars = np.frombuffer(payload, "<f8", request.bar_count * len(BAR_COLUMNS), times.nbytes + ticks.nbytes + floats.nbytes)
+    bars = np.frombuffer(payload, _F8, request.bar_count * len(BAR_COLUMNS), times.nbytes + ticks.nbytes + floats.nbytes)
     _refuse((find or find_fault)(times, ticks, sizes, floats, bars))
     return Window(
         instrument_id=request.instrument_id,
@@ -322,7 +325,7 @@ def decode_window(request: PredictRequest, payload: bytes, find: FindFault | Non
         rows=Rows(
             ts_event=times[0],
             sequence=times[1],
-            segment=np.zeros(count, np.int64),
+            segment=_ONE_SEGMENT[:count],
             bid_ticks=ticks[0],
             ask_ticks=ticks[1],
             bid_sizes=sizes[0],

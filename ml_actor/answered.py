@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from enum import StrEnum
 from typing import Final
 
@@ -23,7 +24,7 @@ class Claim(StrEnum):
 
 
 class _Answer(msgspec.Struct):
-    fingerprint: int
+    content: Hashable
     since_s: float
     frame: bytes | None = None
 
@@ -32,6 +33,7 @@ class Answered:
     """Requests of the last 60 s by id, at most 4,096 and 16 MiB of answers; the oldest are forgotten.
 
     A client that sends the same request again (its answer was lost on the way) uses the same id and gets the same answer.
+    What a request said is kept as its hash; hashing a window takes a while, so `settle` does it when the answer is on its way.
     """
 
     def __init__(self, *, max_answers: int = MAX_ANSWERS, max_bytes: int = MAX_BYTES, kept_s: float = KEPT_S) -> None:
@@ -39,18 +41,27 @@ class Answered:
         self._max_bytes = max_bytes
         self._kept_s = kept_s
         self._answers: OrderedDict[str, _Answer] = OrderedDict()
+        self._unsettled: list[_Answer] = []
         self._bytes = 0
 
-    def claim(self, request_id: str, fingerprint: int, now_s: float) -> Claim:
-        """Say whether this id is new (then it is running), and whether it came with the same request before."""
+    def claim(self, request_id: str, content: Hashable, now_s: float) -> Claim:
+        """Say whether this id is new (then it is running), and whether it came with the same content before."""
         self._forget(now_s)
         known = self._answers.get(request_id)
         if known is None:
-            self._answers[request_id] = _Answer(fingerprint, now_s)
+            answer = self._answers[request_id] = _Answer(content, now_s)
+            self._unsettled.append(answer)
             return Claim.NEW
-        if known.fingerprint != fingerprint:
+        self.settle()
+        if known.content != hash(content):
             return Claim.CONFLICT
         return Claim.RUNNING if known.frame is None else Claim.ANSWERED
+
+    def settle(self) -> None:
+        """Keep hashes in place of contents."""
+        for answer in self._unsettled:
+            answer.content = hash(answer.content)
+        self._unsettled.clear()
 
     def store(self, request_id: str, frame: bytes) -> None:
         """Keep the answer of a running request."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -14,10 +14,10 @@ from ml_actor.window_check import find_fault
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A decoded request. `fingerprint` is equal for the same request sent twice; `payload` and `window` are those of a predict."""
+    """A decoded request. `content` is equal for the same request sent twice; `payload` and `window` are those of a predict."""
 
     request: wire.Request
-    fingerprint: int
+    content: Hashable
     payload: bytes = b""
     window: Window | None = None
 
@@ -46,12 +46,12 @@ class _Binary:
         if not isinstance(request, wire.PredictRequest):
             if len(frames) != 1:
                 raise WireError(ErrorCode.BAD_FIELD, "only a predict request has a payload frame")
-            return Call(request, hash(frames[0]))
+            return Call(request, frames[0])
         if len(frames) != 2:
             raise WireError(ErrorCode.BAD_FIELD, "a predict request has a header and a payload frame")
         # Not the deadline: a request that is sent again has less time left.
         same = (request.instrument_id, request.tick_size, request.has_trades, request.schema_hash, request.row_count, request.bar_count)
-        return Call(request, hash((same, frames[1])), frames[1])
+        return Call(request, (same, frames[1]), frames[1])
 
     def request_id(self, frames: Sequence[bytes]) -> str:
         return wire.request_id_of(frames[0])
@@ -65,7 +65,7 @@ class _Json:
         if len(frames) != 1:
             raise WireError(ErrorCode.BAD_FIELD, "a JSON request is one frame")
         found = wire_json.decode_request(frames[0])
-        return Call(found.request, hash(frames[0]), b"", found.window)
+        return Call(found.request, frames[0], b"", found.window)
 
     def request_id(self, frames: Sequence[bytes]) -> str:
         return wire_json.request_id_of(frames[0])

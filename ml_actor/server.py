@@ -77,6 +77,7 @@ class RouterServer:
         self._counts = dict.fromkeys(("received", "bad_envelopes", "too_large", "overloaded", "unroutable", "undelivered"), 0)
         self._context: zmq.asyncio.Context | None = None
         self._socket: Any = None
+        self._loop: asyncio.AbstractEventLoop
         self._authenticator: AsyncioAuthenticator | None = None
         self._task: asyncio.Task[None] | None = None
         service.rim_stats = self.stats
@@ -98,9 +99,9 @@ class RouterServer:
             self._authenticator = start_authenticator(self._context, self._curve)
             secure(self._socket, self._curve)
         self._bind()
-        loop = asyncio.get_running_loop()
-        self._service.started_s = loop.time()
-        self._task = loop.create_task(self._serve(), name="ml-serve")
+        self._loop = asyncio.get_running_loop()
+        self._service.started_s = self._loop.time()
+        self._task = self._loop.create_task(self._serve(), name="ml-serve")
         self._task.add_done_callback(_say_if_it_failed)
 
     async def close(self) -> None:
@@ -160,8 +161,9 @@ class RouterServer:
         while True:
             self._take(await self._socket.recv_multipart())
             while self._waiting:
-                self._take_all()
                 self._answer(self._waiting.next())
+                self._service.settle()
+                self._take_all()
                 answered += 1
                 if answered % ANSWERS_PER_TURN == 0:
                     await asyncio.sleep(0)  # under load too the loop has its turn
@@ -185,13 +187,13 @@ class RouterServer:
             self._counts["bad_envelopes"] += 1
         elif size > 2 * MAX_FRAME_BYTES:
             self._counts["too_large"] += 1
-        elif not self._waiting.put(Waiting(message[:envelope], frames, asyncio.get_running_loop().time(), size)):
+        elif not self._waiting.put(Waiting(message[:envelope], frames, self._loop.time(), size)):
             self._counts["overloaded"] += 1
             self._send(message[:envelope], self._service.refuse_overload(frames))
 
     def _answer(self, waiting: Waiting) -> None:
-        loop, envelope = asyncio.get_running_loop(), waiting.envelope
-        answer = self._service.handle(waiting.frames, loop.time(), waiting.received_s)
+        envelope = waiting.envelope
+        answer = self._service.handle(waiting.frames, self._loop.time(), waiting.received_s)
         if not isinstance(answer, Slow):
             self._send(envelope, answer)
             return
@@ -199,7 +201,7 @@ class RouterServer:
             self._counts["overloaded"] += 1
             self._send(envelope, answer.finish(WireError(ErrorCode.OVERLOADED, f"{MAX_SLOW} requests wait for the disk")))
             return
-        task = loop.create_task(self._answer_later(envelope, answer), name="ml-slow")
+        task = self._loop.create_task(self._answer_later(envelope, answer), name="ml-slow")
         self._slow.add(task)
         task.add_done_callback(self._slow.discard)
 

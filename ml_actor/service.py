@@ -115,6 +115,10 @@ class MLService:
             return [codec.encode(self._refusal(codec.request_id(frames), exc))]
         return self._answer_once(call, codec, now_s, now_s - received_s if received_s is not None else 0.0)
 
+    def settle(self) -> None:
+        """Do what can wait until an answer is on its way. To be called after each `handle`."""
+        self._answered.settle()
+
     def refuse_overload(self, frames: Sequence[bytes]) -> list[bytes] | None:
         """Answer a message that there is no room for with OVERLOADED; a long header is not read for its id."""
         if not 1 <= len(frames) <= MAX_FRAMES or not frames[0]:
@@ -128,7 +132,7 @@ class MLService:
         request_id = call.request.request_id
         if not request_id or not isinstance(call.request, _ANSWERED_ONCE):
             return self._answer(call, codec, now_s, waited_s)
-        claim = self._answered.claim(request_id, call.fingerprint, now_s)
+        claim = self._answered.claim(request_id, call.content, now_s)
         if claim is Claim.NEW:
             return self._answer(call, codec, now_s, waited_s)
         self._counts["repeated"] += 1
@@ -309,10 +313,12 @@ def _check_deadline(request: wire.PredictRequest, waited_s: float) -> None:
 
 
 def _is_distribution(scores: Scored) -> bool:
-    parts = (scores.p_down, scores.p_flat, scores.p_up)
+    down, flat, up = scores.p_down, scores.p_flat, scores.p_up
     return (
-        all(0 <= part <= 1 for part in parts)
-        and abs(sum(parts) - 1) <= _SUM_TOLERANCE
+        down >= 0
+        and flat >= 0
+        and up >= 0
+        and abs(down + flat + up - 1) <= _SUM_TOLERANCE  # also: none of them is NaN, none above 1
         and 0 <= scores.confidence <= 1
         and math.isfinite(scores.shock_score)
     )

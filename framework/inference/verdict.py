@@ -53,9 +53,9 @@ def wrong_with(reply: PredictReply, window: Window) -> str:
         return f"answer about book {reply.as_of_sequence}, asked about {window.as_of_sequence}"
     if reply.flow_type not in FlowType.__members__:
         return f"unknown flow type {reply.flow_type!r}"
-    parts = (reply.p_down, reply.p_flat, reply.p_up)
-    if not (all(0 <= part <= 1 for part in parts) and abs(sum(parts) - 1) <= _SUM_TOLERANCE):
-        return f"probabilities {parts} do not sum to 1"
+    down, flat, up = reply.p_down, reply.p_flat, reply.p_up
+    if not (down >= 0 and flat >= 0 and up >= 0 and abs(down + flat + up - 1) <= _SUM_TOLERANCE):  # also: none is NaN
+        return f"probabilities {down}, {flat}, {up} do not sum to 1"
     if not (0 <= reply.confidence <= 1 and math.isfinite(reply.shock_score)):
         return f"confidence {reply.confidence}, shock score {reply.shock_score}"
     return ""
