@@ -26,8 +26,9 @@ from framework.venues.simulated_book import DEPTH
 PRESSURE_HALF_LIFE_S: Final = 4.0
 TILT_TRADES: Final = 0.35
 QUEUE_EVENTS_PER_S: Final = 150.0
-QUEUE_EVENT_LOTS: Final = 8.0
-TRADE_SEEDS_PER_S: Final = 3.0
+QUEUE_EVENT_LOTS: Final = 4.0
+YOUTH_OF_CANCELS: Final = 3.0
+TRADE_SEEDS_PER_S: Final = 2.0
 TRADE_LOTS: Final = 2.0
 BRANCHING: Final = 0.6
 EXCITATION_DECAY_PER_S: Final = 2.0
@@ -173,7 +174,8 @@ class Intents:
             _LEVELS[rng.integers(0, len(_LEVELS), total)],
             1 + rng.exponential(QUEUE_EVENT_LOTS - 0.5, total).astype(np.int64),
             rng.random(total),
-            rng.random(total),
+            # Who came last leaves first, more often than not: otherwise a place at the end of a queue would be worth too much.
+            rng.random(total) ** (1.0 / YOUTH_OF_CANCELS),
         )
         return _split(list(map(QueueEvent._make, zip(*(column.tolist() for column in columns), strict=True))), counts)
 

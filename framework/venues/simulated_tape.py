@@ -29,9 +29,13 @@ class Calendar:
     open_s: int = 22 * 3_600
 
     def opens_at(self, now_ns: int) -> int | None:
-        """Return when trading goes on, or None while it is open."""
+        """Return when trading goes on, or None while it is open. A break may go over midnight."""
         day, second = divmod(now_ns // NS_PER_S, _S_PER_DAY)
-        return (day * _S_PER_DAY + self.open_s) * NS_PER_S if self.close_s <= second < self.open_s else None
+        since_close_s = (second - self.close_s) % _S_PER_DAY
+        length_s = (self.open_s - self.close_s) % _S_PER_DAY
+        if since_close_s >= length_s:
+            return None
+        return (day * _S_PER_DAY + second - since_close_s + length_s) * NS_PER_S
 
 
 @dataclass(slots=True)
