@@ -14,7 +14,7 @@ def test_a_machine_with_openmp_needs_no_environment(tmp_path: Path, monkeypatch:
     assert openmp.openmp_environment(tmp_path / "lib") == {}
 
 
-def test_a_bare_machine_gets_the_copy_of_the_wheel_under_the_name_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_machine_gets_the_wheels_copy_under_the_name_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openmp, "has_system_openmp", lambda: False)
 
     environment = openmp.openmp_environment(tmp_path / "lib")
