@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         endpoint = f"ipc://{options.ipc}" if options.ipc else endpoint_of(config.ml_service.server)
         ml_process = MLProcess(config, options.state_dir, endpoint, wall_ns=time.time_ns, timer=time.perf_counter)
         ml_process.open()
+        gc.collect()
+        gc.freeze()  # what is loaded stays: the collector need not walk over it between two predictions
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(ml_process, ready_line=options.ready_line))
     except TidebookError as exc:

@@ -12,6 +12,7 @@ import msgspec
 MAX_ANSWERS: Final = 4_096
 MAX_BYTES: Final = 16 << 20
 KEPT_S: Final = 60.0
+MAX_UNSETTLED: Final = 16
 
 
 class Claim(StrEnum):
@@ -51,6 +52,8 @@ class Answered:
         if known is None:
             answer = self._answers[request_id] = _Answer(content, now_s)
             self._unsettled.append(answer)
+            if len(self._unsettled) > MAX_UNSETTLED:
+                self.settle()
             return Claim.NEW
         self.settle()
         if known.content != hash(content):
