@@ -115,7 +115,9 @@ class Trainer:
         return f"job-{len(self.jobs)}", True
 
     def status(self) -> dict[str, Any]:
-        return {"stage": "fitting", "fraction": 0.5}
+        if not self.jobs:
+            return {"job": None}
+        return {"job": {"state": "RUNNING" if self.is_running else "DONE", "stage": "fitting", "fraction": 0.5}}
 
     def _end(self) -> None:
         self.is_running = False

@@ -19,8 +19,9 @@ IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
 from tests.flows.harness import Run, strategy
-run = Run(Path(sys.argv[1]), strategies=[strategy("ml_futures"), strategy("book_imbalance")], speed=float(sys.argv[2]) or None).go()
-print(run.story.whole.count, run.story.whole.hexdigest())
+for speed in (None, 1.0):
+    run = Run(Path(sys.argv[1]) / str(speed), strategies=[strategy("ml_futures"), strategy("book_imbalance")], speed=speed).go()
+    print(run.story.whole.count, run.story.whole.hexdigest())
 """
 
 
@@ -51,11 +52,10 @@ def test_another_seed_of_the_market_gives_another_run(make_run: MakeRun) -> None
     assert first.story.whole.hexdigest() != second.story.whole.hexdigest()
 
 
-@pytest.mark.parametrize("speed", ["0", "1"])
-def test_processes_with_other_hash_seeds_send_the_same_messages(tmp_path: Path, speed: str) -> None:
+def test_processes_with_other_hash_seeds_send_the_same_messages(tmp_path: Path) -> None:
     said = set()
     for hash_seed in ("0", "12345"):
-        command = (sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path / hash_seed), speed)
+        command = (sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path / hash_seed))
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(HOME)}
         ended = subprocess.run(command, cwd=HOME, env=environment, capture_output=True, text=True, timeout=60, check=True)
         said.add(ended.stdout)
@@ -82,12 +82,11 @@ def test_in_lockstep_orders_do_not_depend_on_the_order_of_callbacks(make_run: Ma
     assert first.story.ruled.hexdigest() == other.story.ruled.hexdigest()
 
 
-@pytest.mark.parametrize("loop_seed", range(2, 4))
-def test_in_lockstep_a_training_swaps_the_model_at_the_same_prediction(make_run: MakeRun, loop_seed: int) -> None:
+def test_in_lockstep_a_training_swaps_the_model_at_the_same_prediction(make_run: MakeRun) -> None:
     training = {"training": {"after_new_rows": 100, "min_rows": 500}}
     runs = [
         _busy(make_run, duration_s=55.0, config=training, wire_options={"latency_s": latency_s}).go(loop_seed=seed)
-        for seed, latency_s in ((1, 0.001), (loop_seed, 0.05))
+        for seed, latency_s in ((1, 0.001), (2, 0.05))
     ]
 
     versions = [[message.prediction.model_version for message in run.story.of(PredictionReceived)] for run in runs]

@@ -96,7 +96,7 @@ def _feedback_is_stored_once(run: Run) -> None:
 
 def _next_start_delivers(run: Run, decided: list[str]) -> None:
     pending = run.process.desk.feedback.stats()["pending"]
-    after = Run(run.state_dir, ml=run.ml, strategies=run.strategies, speed=1.0, duration_s=2.0).go()
+    after = Run(run.state_dir, ml=run.ml, strategies=run.strategies, speed=1.0, duration_s=1.0).go()
     assert after.pending_at_start == pending
     assert set(run.ml.shelf.items) == {*decided, *(decision.decision_id for decision in after.story.of(DecisionMade))}
     assert after.process.desk.feedback.stats()["pending"] == 0
@@ -244,7 +244,7 @@ async def _at_random(run: Run) -> None:
     await _heal(run)
 
 
-@pytest.mark.parametrize("seed", range(32))
+@pytest.mark.parametrize("seed", range(30))
 def test_any_mix_of_faults_keeps_every_promise(make_run: MakeRun, seed: int) -> None:
     rng = random.Random(1_000 + seed)
     faults = rng.sample(list(FAULTS.values()), rng.randrange(1, len(FAULTS) + 1))
