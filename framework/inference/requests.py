@@ -118,8 +118,11 @@ class RequestTable:
         request.backoff_s = min(request.backoff_s * 2, BACKOFF_MAX_S)
 
     def _try_again(self, request_id: str) -> None:
+        request = self._open[request_id]
+        if self._loop.time() >= request.deadline_s:
+            return  # the loop stood still; the deadline's timer is due too and ends it
         self._counts["retried"] += 1
-        self._try(request_id, self._open[request_id])
+        self._try(request_id, request)
 
     def _end(self, request_id: str, result: Result, detail: str) -> None:
         request = self._open.pop(request_id)

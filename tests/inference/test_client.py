@@ -341,6 +341,22 @@ async def test_a_stale_window_is_never_sent_after_its_deadline() -> None:
 
 
 @simulated
+async def test_a_loop_that_stood_still_over_the_deadline_sends_no_stale_window() -> None:
+    bench = Bench()
+    bench.transport.has_peer = False
+    bench.ask(timeout_s=0.1)
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+
+    bench.transport.has_peer = True
+    loop._jumper.now_s += 0.2  # both the retry and the deadline are due now, the retry first
+    await asyncio.sleep(0.01)
+
+    assert bench.transport.requests(PredictRequest) == []
+    assert bench.reasons() == [FailureReason.TIMEOUT]
+
+
+@simulated
 async def test_a_lost_process_ends_predictions_at_once_and_commands_wait_for_its_successor() -> None:
     bench = Bench(command_timeout_s=10.0)
     bench.ask()
