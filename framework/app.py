@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import re
 import secrets
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from framework.clock import EventClock
+from framework.config import MLServiceConfig
 from framework.dataset import BackgroundDatasetWriter, DatasetWriter
 from framework.errors import ConfigError, TidebookError
 from framework.inference.analyzer import hold_time_for
@@ -37,29 +32,21 @@ from framework.market.market_data import MarketData
 from framework.market.recording import Recorder
 from framework.messages import Message
 from framework.operations import deployments
-from framework.operations.commands import Commands
-from framework.operations.control import ControlServer
-from framework.operations.dashboard import Dashboard, can_show
-from framework.operations.deployments import Deployment
-from framework.operations.first_training import history_events, log_progress, record_history
+from framework.operations.dashboard import can_show
+from framework.operations.lineup import deployed, start_strategies
 from framework.operations.markets import Market, open_market
-from framework.operations.ml_link import LinkTransport, MLLink
+from framework.operations.ml_link import Clients, LinkTransport, MLLink
 from framework.operations.options import StartOptions, Summary
-from framework.operations.reporting import snapshot_of, summary_of
+from framework.operations.reporting import summary_of
+from framework.operations.session import serving, start_ml, viewing
 from framework.operations.state_dir import StateDir
 from framework.operations.strategy_host import Desk, StrategyHost, used_ids
 from framework.operations.trading_process import Tally, TradingProcess, take_clean_mark
-from framework.strategy import MLStrategy
-from framework.strict_yaml import read_text
 from framework.trading.execution import ExecutionActor
 from framework.trading.journal import Journal
 from framework.trading.portfolio import Portfolio
 from framework.trading.risk import RiskGate
 
-HOME: Final = Path(__file__).resolve().parents[1]
-DEMO_STRATEGY: Final = Path("config/strategies/ml_futures.yaml")
-ML_READY_TIMEOUT_S: Final = 90.0
-FRAME_S: Final = 0.25
 log = logging.getLogger("Tidebook")
 
 
@@ -78,12 +65,12 @@ async def _run(options: StartOptions) -> Summary:
         ring = LogRing()
         has_view = not (options.is_headless or options.is_json) and can_show(sys.stdout)
         stack.callback(_start_logging(process, state, ring, is_on_screen=not has_view))
-        deployed = _deployed(process)
-        async with _serving(process, state):
-            await _start_ml(process, state, deployed)
+        lineup = deployed(process)
+        async with serving(process, state):
+            await start_ml(process, state, lineup)
             process.start()
-            _start_strategies(process, deployed)
-            async with _viewing(process, ring, is_on=has_view):
+            start_strategies(process, lineup)
+            async with viewing(process, ring, is_on=has_view):
                 await process.run()
             return summary_of(process)
 
@@ -113,8 +100,10 @@ def build(
     bus = EventBus(schedule=asyncio.get_running_loop().call_soon, tap=tally)
     pacer = Pacer(clock, bus, speed=options.speed)
     wires = Wires()
-    client, link = _ml(options, state, wires, transport or ZmqTransport(), run_id=f"r{_next_run(journal)}", session=session)
-    desk = _desk(options, journal, market, bus, pacer, clock, wires, client, _dom_rows(options, journal))
+    make = _client_maker(wires, run_id=f"r{_next_run(journal)}", session=session)
+    client, link = _ml(options, state, make, transport or ZmqTransport())
+    clients = Clients(options.config.ml_service, client, lambda settings: _with_transport(make, settings))
+    desk = _desk(options, journal, market, bus, pacer, clock, wires, clients, _dom_rows(options, journal))
     recorder = _recorder(options, market, may_wait=pacer.is_lockstep)
     # At full speed nothing may depend on how fast a thread is; at a finite speed nothing may wait for a disk.
     writer = BackgroundDatasetWriter(state.dataset) if has_threads and not pacer.is_lockstep else DatasetWriter(state.dataset)
@@ -135,10 +124,21 @@ def build(
         lag=LoopLagMonitor(timer=time.monotonic),
         link=link,
         client=client,
+        clients=clients,
         recorder=recorder,
         started_s=time.monotonic(),
         wall_s=time.monotonic,
     )
+    _connect(wires, process)
+    try:
+        process.recover()
+    except TidebookError:
+        writer.close()  # a start that is refused leaves nothing open
+        raise
+    return process
+
+
+def _connect(wires: Wires, process: TradingProcess) -> None:
     wires.connect(
         request_training=process.request_training,
         on_quarantine=process.host.on_quarantine,
@@ -146,12 +146,6 @@ def build(
         on_ml_state=process.on_ml_state,
         on_ml_heard=process.on_ml_heard,
     )
-    try:
-        process.recover()
-    except TidebookError:
-        writer.close()  # a start that is refused leaves nothing open
-        raise
-    return process
 
 
 class Wires:
@@ -177,7 +171,7 @@ def _desk(  # noqa: PLR0917
     pacer: Pacer,
     clock: EventClock,
     wires: Wires,
-    client: MLClient | None,
+    clients: Clients,
     dom_rows: int,
 ) -> Desk:
     """Build what strategies stand on."""
@@ -201,7 +195,7 @@ def _desk(  # noqa: PLR0917
         feedback=FeedbackActor(bus, clock, journal),
         buffers={instrument_id: DomBuffer(instrument, dom_rows) for instrument_id, instrument in market.instruments.items()},
         instruments=market.instruments,
-        client_for=lambda _file: client,
+        client_for=clients.for_strategy,
         deliver_at=hold_time_for(pacer, clock) if pacer.is_lockstep else None,
         catch_up=None if pacer.is_lockstep else pacer.catch_up,
     )
@@ -223,20 +217,36 @@ def _dom_rows(options: StartOptions, journal: Journal) -> int:
     return max([options.config.training.window_rows, *asked])
 
 
+def _client_maker(wires: Wires, *, run_id: str, session: str) -> Callable[..., MLClient]:
+    """Return what builds clients: the shared one is heard by the process, a strategy's own only has ids of its own."""
+    numbers = itertools.count()
+
+    def make(transport: LinkTransport, settings: MLServiceConfig) -> MLClient:
+        number = next(numbers)
+        listening = {"on_heard": wires.call("on_ml_heard"), "on_state_change": wires.call("on_ml_state")} if number == 0 else {}
+        return MLClient(
+            transport,
+            settings=ClientSettings.of(settings),
+            run_id=run_id if number == 0 else f"{run_id}.{number}",
+            session=session,
+            **listening,
+        )
+
+    return make
+
+
+def _with_transport(make: Callable[..., MLClient], settings: MLServiceConfig) -> tuple[MLClient, LinkTransport]:
+    transport = ZmqTransport()
+    return make(transport, settings), transport
+
+
 def _ml(
-    options: StartOptions, state: StateDir, wires: Wires, transport: LinkTransport, *, run_id: str, session: str
+    options: StartOptions, state: StateDir, make: Callable[..., MLClient], transport: LinkTransport
 ) -> tuple[MLClient | None, MLLink | None]:
     settings = options.config.ml_service
     if settings.mode == "off":
         return None, None
-    client = MLClient(
-        transport,
-        settings=ClientSettings.of(settings),
-        run_id=run_id,
-        session=session,
-        on_heard=wires.call("on_ml_heard"),
-        on_state_change=wires.call("on_ml_state"),
-    )
+    client = make(transport, settings)
     link = MLLink(settings, client=client, transport=transport, config_path=options.config_path, state_dir=state.path)
     return client, link
 
@@ -248,140 +258,7 @@ def _next_run(journal: Journal) -> int:
     return number
 
 
-# --- running ----------------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _serving(process: TradingProcess, state: StateDir) -> AsyncIterator[None]:
-    """Listen to the operator and to signals, and keep the ML process, for as long as the block runs."""
-    control = ControlServer(state.path, Commands(process))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, process.stop, f"stopped by {signal.Signals(number).name}")
-    await control.start()
-    try:
-        yield
-    finally:
-        await control.stop()
-        if process.link is not None:
-            await process.link.stop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
-async def _start_ml(process: TradingProcess, state: StateDir, deployed: Sequence[Deployment]) -> None:
-    """Start the ML process, wait until it answers (or goes without), and see to it that there is a first model to predict with."""
-    if process.link is None or process.client is None:
-        return
-    process.link.start()
-    try:
-        async with asyncio.timeout(ML_READY_TIMEOUT_S):
-            await _unless_stopped(process, process.ml_known.wait())
-    except TimeoutError:
-        log.warning("Failed to initialize ML service client: no answer within %.0f s; see %s", ML_READY_TIMEOUT_S, state.ml_log)
-        return
-    needs_model = process.market.is_simulated and any(issubclass(one.strategy_class, MLStrategy) for one in deployed)
-    if needs_model and not process.client.model_version and not process.is_stopping:
-        await _unless_stopped(process, _first_model(process))
-
-
-async def _first_model(process: TradingProcess) -> None:
-    assert process.client is not None
-    log.info("No model yet: training a first one on generated history of the simulated market")
-    with _progress(process.options) as report:
-        await record_history(history_events(process.options), process.writer, report)
-        await process.train("first model, from generated history", report)
-
-
-async def _unless_stopped(process: TradingProcess, work: Coroutine[Any, Any, object]) -> None:
-    """Run `work`, but leave it when the process is told to stop."""
-    task = asyncio.ensure_future(work)
-    stopped = asyncio.ensure_future(process.stopped.wait())
-    try:
-        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-    finally:
-        for one in (task, stopped):
-            one.cancel()
-        await asyncio.gather(task, stopped, return_exceptions=True)
-
-
-def _deployed(process: TradingProcess) -> list[Deployment]:
-    """Return what this run trades: the deployments that fit the market, or the demo if nothing is deployed."""
-    stored = process.desk.journal.deployments()
-    if not stored:
-        return [_demo(instrument_id) for instrument_id in process.market.instruments]
-    found = []
-    for one in stored.values():
-        try:
-            found.append(deployments.recall(one))
-        except TidebookError as exc:
-            log.error("Strategy %s does not start: %s", one.name, exc)
-    return found
-
-
-def _demo(instrument_id: str) -> Deployment:
-    """Return the demo strategy, for one instrument."""
-    path = HOME / DEMO_STRATEGY
-    text = read_text(path)
-    demo = deployments.read_deployment(text, str(path))
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"demo_{instrument_id}")
-    return replace(demo, file=demo.file.model_copy(update={"name": name, "instrument_id": instrument_id}))
-
-
-def _start_strategies(process: TradingProcess, deployed: Sequence[Deployment]) -> None:
-    """Start each strategy; one that does not fit is named and left out. Raises `ConfigError` when none is left."""
-    problems = []
-    for one in deployed:
-        try:
-            process.host.start(one)
-        except TidebookError as exc:
-            problems.append(str(exc))
-            log.error("Strategy %s does not start: %s", one.file.name, exc)
-    if problems and not process.host.hosted:
-        raise ConfigError(f"no strategy can run: {problems[0]}")
-    for (strategy_id, instrument_id), position in process.desk.execution.portfolio.positions().items():
-        if position.quantity and strategy_id not in process.host.hosted:
-            log.warning("Nobody manages the position of %s: %+d %s (no such strategy runs)", strategy_id, position.quantity, instrument_id)
-
-
 def _start_logging(process: TradingProcess, state: StateDir, ring: LogRing, *, is_on_screen: bool) -> Callable[[], None]:
     level = logging.DEBUG if process.options.is_debug else logging.INFO
     setup_logging(level=level, stream=sys.stderr if is_on_screen else None, file=state.log, now_ns=process.desk.clock.now_ns, ring=ring)
     return reset_logging
-
-
-@asynccontextmanager
-async def _viewing(process: TradingProcess, ring: LogRing, *, is_on: bool) -> AsyncIterator[None]:
-    """Show the live view while the block runs."""
-    if not is_on:
-        yield
-        return
-    view = Dashboard()
-    view.start()
-    task = asyncio.ensure_future(_feed_view(process, ring, view))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        view.stop()
-
-
-async def _feed_view(process: TradingProcess, ring: LogRing, view: Dashboard) -> None:
-    while view.is_alive:
-        view.show(snapshot_of(process, ring))
-        await asyncio.sleep(FRAME_S)
-
-
-@contextmanager
-def _progress(options: StartOptions) -> Iterator[Callable[[str, float], None]]:
-    """Yield a function that reports how far something is: a bar on a terminal, a log line now and then elsewhere."""
-    if options.is_headless or not sys.stderr.isatty():
-        yield log_progress(log)
-        return
-    columns = (TextColumn("{task.description:<40}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task("starting", total=1.0)
-        yield lambda stage, share: bars.update(task, description=stage, completed=share)

@@ -74,6 +74,7 @@ class ChildProcess:
         self.process: asyncio.subprocess.Process | None = None
         self.state = ChildState.STOPPED
         self._launches = 0
+        self.early_exit_code: int | None = None
         self.deaths = 0
         self.hangs = 0
 
@@ -159,7 +160,8 @@ class ChildProcess:
         async with asyncio.timeout(self._policy.ready_timeout_s):
             line = await self.process.stdout.readline()
         if not line:
-            raise ValueError(f"exit code {await self.process.wait()} before it was ready")
+            self.early_exit_code = await self.process.wait()
+            raise ValueError(f"exit code {self.early_exit_code} before it was ready")
         ready = json.loads(line)
         if not isinstance(ready, dict):
             raise ValueError(f"first line must be a JSON object, got {line[:80]!r}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from framework.config import MLServiceConfig
+from framework.config import MLServiceConfig, StrategyFile
+from framework.errors import ConfigError, IntegrityError, StartRefused, StorageError
 from framework.inference.client import MLClient, Transport
 from framework.kernel.child_process import ChildPolicy, ChildProcess, ChildState
 
 log = logging.getLogger("MLService")
+
+REFUSAL_CODES: Final = frozenset({ConfigError.exit_code, StartRefused.exit_code, StorageError.exit_code, IntegrityError.exit_code})
 
 
 class LinkTransport(Transport, Protocol):
@@ -45,6 +49,8 @@ class MLLink:
         self._transport = transport
         self._on_child = on_child
         self._is_client_started = False
+        self._log_path = state_dir / "ml.log"
+        self.refused = asyncio.Event()
         self.child = ChildProcess(
             service_argv(config_path, state_dir),
             policy=ChildPolicy(
@@ -56,8 +62,14 @@ class MLLink:
             env=child_environment(os.environ),
             on_ready=self._on_ready,
             on_state=self._on_state,
-            log_path=state_dir / "ml.log",
+            log_path=self._log_path,
         )
+
+    def refusal(self) -> str:
+        """Return why the process refused to start (`refused` is set then): the last error in its log."""
+        lines = self._log_path.read_text(errors="replace").splitlines() if self._log_path.is_file() else []
+        errors = [line.rpartition(" | ")[2] for line in lines if " | ERROR | " in line]
+        return errors[-1] if errors else f"exit code {self.child.early_exit_code}; see {self._log_path}"
 
     def start(self) -> None:
         """Start the child (mode `spawn`) and the client; with a child, the client starts when that is ready."""
@@ -92,7 +104,51 @@ class MLLink:
         if state in (ChildState.BACKOFF, ChildState.FAILED):
             log.warning("ML service %s", detail)
             self.client.peer_lost(detail)
+            if not self._is_client_started and self.child.early_exit_code in REFUSAL_CODES:
+                self.refused.set()
         self._on_child(state, detail)
+
+
+class Clients:
+    """The client that each strategy uses: the shared one, or its own where its `ml_service` block says otherwise.
+
+    A strategy's own client goes to the host and port of its block (what the block leaves open is as in `main.yaml`); strategies with
+    the same block share it. `make(settings)` builds a client and its transport. Without a shared client there is no ML at all.
+    """
+
+    def __init__(
+        self, settings: MLServiceConfig, shared: MLClient | None, make: Callable[[MLServiceConfig], tuple[MLClient, LinkTransport]]
+    ) -> None:
+        self._settings = settings
+        self._shared = shared
+        self._make = make
+        self._own: dict[MLServiceConfig, MLClient] = {}
+
+    def for_strategy(self, file: StrategyFile) -> MLClient | None:
+        """Return the client for a strategy; its own is started here."""
+        settings = self._overridden(file)
+        if self._shared is None or settings == self._settings:
+            return self._shared
+        if settings not in self._own:
+            client, transport = self._make(settings)
+            client.start()
+            transport.connect(f"tcp://{settings.client.host}:{settings.client.port}")
+            self._own[settings] = client
+        return self._own[settings]
+
+    async def close(self) -> None:
+        """Close the strategies' own clients."""
+        for client in self._own.values():
+            await client.close()
+
+    def _overridden(self, file: StrategyFile) -> MLServiceConfig:
+        if file.ml_service is None:
+            return self._settings
+        given = file.ml_service.model_dump(exclude_none=True)
+        given.pop("timeout", None)  # the analyzer's: it needs no client of its own
+        where: dict[str, Any] = {name: given.pop(name) for name in ("host", "port") if name in given}
+        client = self._settings.client.model_copy(update=where)
+        return self._settings.model_copy(update={**given, "client": client})
 
 
 def service_argv(config_path: Path | None, state_dir: Path) -> tuple[str, ...]:

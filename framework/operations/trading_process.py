@@ -23,7 +23,7 @@ from framework.messages import DecisionMade, Message, MLStateChanged, Prediction
 from framework.model import NS_PER_S, TradingState
 from framework.operations.first_training import Progress, train_and_wait
 from framework.operations.markets import Market, remember_point
-from framework.operations.ml_link import MLLink
+from framework.operations.ml_link import Clients, MLLink
 from framework.operations.options import StartOptions
 from framework.operations.strategy_host import Desk, StrategyHost
 from framework.trading.journal import Journal
@@ -87,6 +87,7 @@ class TradingProcess:
     lag: LoopLagMonitor
     link: MLLink | None
     client: MLClient | None
+    clients: Clients
     recorder: Recorder | None
     started_s: float
     wall_s: Callable[[], float]
