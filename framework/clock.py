@@ -45,12 +45,16 @@ class _HeapTimer:
 
 
 class EventClock:
-    """Clock that stands still until somebody advances it: replays, simulations, backtests and tests."""
+    """Clock that stands still until somebody advances it: replays, simulations, backtests and tests.
+
+    `on_new_first` is called when a new timer is due before all others: whoever waits for the first one looks again.
+    """
 
     def __init__(self, start_ns: int = 0) -> None:
         self._now_ns = start_ns
         self._heap: list[tuple[int, int, _HeapTimer]] = []
         self._tiebreak = itertools.count()
+        self.on_new_first: Callable[[], None] | None = None
 
     def now_ns(self) -> int:
         """Return the time of the last advance."""
@@ -60,6 +64,8 @@ class EventClock:
         """Call `callback` when the clock is advanced to `when_ns` or beyond; a past time means the next advance."""
         timer = _HeapTimer(callback)
         heapq.heappush(self._heap, (max(when_ns, self._now_ns), next(self._tiebreak), timer))
+        if self.on_new_first is not None and self._heap[0][2] is timer:
+            self.on_new_first()
         return timer
 
     def next_timer_ns(self) -> int | None:
@@ -69,15 +75,22 @@ class EventClock:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def advance_to(self, when_ns: int) -> None:
-        """Run every timer due up to `when_ns` at its own time, in order, then stand at `when_ns`. Never goes back."""
+    def run_next(self, limit_ns: int) -> bool:
+        """Run the one timer that is due first, at its own time, if that is not after `limit_ns`; return whether there was one."""
         heap = self._heap
-        while heap and heap[0][0] <= when_ns:
+        while heap and heap[0][0] <= limit_ns:
             due_ns, _, timer = heapq.heappop(heap)
             if timer.canceled:
                 continue
             self._now_ns = max(self._now_ns, due_ns)
             timer.callback()
+            return True
+        return False
+
+    def advance_to(self, when_ns: int) -> None:
+        """Run every timer due up to `when_ns` at its own time, in order, then stand at `when_ns`. Never goes back."""
+        while self.run_next(when_ns):
+            pass
         self._now_ns = max(self._now_ns, when_ns)
 
 

@@ -181,6 +181,11 @@ class EventBus:
                 self._ask_for_drain()
         return handled
 
+    @property
+    def is_draining(self) -> bool:
+        """Return whether a handler is running."""
+        return self._is_draining
+
     def stats(self) -> dict[str, int]:
         """Return counters: published, told, delivered, conflated, dropped, dead_letters, overflows, faults, waiting.
 
