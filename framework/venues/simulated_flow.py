@@ -1,9 +1,10 @@
 """The order flow of the simulated market: what the others mean to do (`simulated_intents`), done to one book.
 
 The size of a queue never decides about a move: ordinary market orders leave one lot, and only a sweep takes the last. What we
-trade has two effects. *Temporary*: what we take is missing until the others refill it. *Permanent*: every lot we buy, by taking
-or by resting, makes later moves upwards more probable by `IMPACT_TICKS_PER_QUEUE` ticks for each mean best queue in all (sales
-the same downwards). A price that is linear in what we bought in all cannot be pumped for profit (Huberman and Stanzl 2004).
+trade has two effects. *Temporary*: what we take is missing until the others refill it, from the side that we took it from.
+*Permanent*: every lot we buy, by taking or by resting, brings `IMPACT_TICKS_PER_QUEUE` ticks for each `SHAPE[0]` lots in moves
+upwards to come (every lot we sell the same downwards). One price for a lot, however it was traded, cannot be pumped for profit
+(Huberman and Stanzl 2004).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TILT_BY_LEVEL: Final = (1.0, 0.7, 0.4) + (0.2,) * (DEPTH - 3)
 SHAPE: Final = tuple([80 + 16 * min(level, 6) for level in range(DEPTH)])
 SHOCK_DEPTH: Final = 0.8
 MEND_PER_S: Final = 11.0
-IMPACT_TICKS_PER_QUEUE: Final = 0.25
+IMPACT_TICKS_PER_QUEUE: Final = 0.5
 IMPACT_DELAY_S: Final = 1.0
 OWED_MOVES_KEPT: Final = 1_000
 
@@ -37,6 +38,7 @@ class OrderFlow:
         self._mend_chance = 1.0 - math.exp(-MEND_PER_S * step_s)
         self._impact_chance = 1.0 - math.exp(-step_s / IMPACT_DELAY_S)
         self._owed: deque[int] = deque(maxlen=OWED_MOVES_KEPT)
+        self._taken_levels = {Side.BUY: 0, Side.SELL: 0}
         self._depth = 1.0
         self.regime = 1
         self.book = SimulatedBook(
@@ -65,7 +67,10 @@ class OrderFlow:
 
     def take(self, client_order_id: str, side: Side, quantity: int, limit_ticks: int | None) -> Traded:
         """Let our order trade now, as far as it can."""
+        half = self.book.halves[side.opposite]
+        best = half.best
         traded = self.book.take(client_order_id, side, quantity, limit_ticks, lambda: self._fresh(DEPTH - 1))
+        self._taken_levels[half.side] += abs(half.best - best)
         self._owe(traded.fills)
         return traded
 
@@ -109,10 +114,17 @@ class OrderFlow:
             return
         wanted = 1 + (step.shock > 0.5) + (step.shock > 0.8)
         up, down = (Side.BUY, Side.SELL) if step.mend_direction > 0 else (Side.SELL, Side.BUY)
+        opened_by_us = next((side for side, levels in self._taken_levels.items() if levels), None)
         if self.book.spread > wanted:
-            _add(traded, self.book.improve(up, self._size(0, step.near_size)))
+            self._close_in(opened_by_us or up, step, traded)
+        elif opened_by_us is not None:
+            self._taken_levels[opened_by_us] = 0
         elif self.book.spread < wanted:
             self.book.halves[down].retreat(self._size(DEPTH - 1, step.deep_size))
+
+    def _close_in(self, side: Side, step: Step, traded: Traded) -> None:
+        self._taken_levels[side] = max(0, self._taken_levels[side] - 1)
+        _add(traded, self.book.improve(side, self._size(0, step.near_size)))
 
     # --- our impact ------------------------------------------------------------------------------------------------------
 
@@ -121,7 +133,7 @@ class OrderFlow:
         if not fills:
             return
         lots = sum(fill.quantity * fill.side.sign for fill in fills)
-        ticks = IMPACT_TICKS_PER_QUEUE * abs(lots) / (SHAPE[0] * REGIMES[self.regime].depth)
+        ticks = IMPACT_TICKS_PER_QUEUE * abs(lots) / SHAPE[0]
         whole = int(ticks)
         moves = whole + (self._rng.random() < ticks - whole)
         self._owed.extend([1 if lots > 0 else -1] * min(moves, OWED_MOVES_KEPT))

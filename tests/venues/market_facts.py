@@ -50,10 +50,10 @@ def ofi(before: BookSnapshot | None, book: BookSnapshot) -> int:
     return bids - (ask <= ask_0) * book.ask_sizes[0] + (ask >= ask_0) * before.ask_sizes[0]
 
 
-def sample_of(rows: np.ndarray, *, every: int = HORIZON_ROWS) -> Sample:
-    """Return the signals of every 20th row, each from the past only, with the moves over the next 20 rows."""
+def sample_of(rows: np.ndarray, *, every: int = HORIZON_ROWS, horizon_rows: int = HORIZON_ROWS) -> Sample:
+    """Return the signals of each `every`th row, from the past only, with the moves over the next rows."""
     mid, bid, ask, flow, signed, total = rows.T
-    at = np.arange(WARM_UP_ROWS, len(rows) - HORIZON_ROWS, every)
+    at = np.arange(WARM_UP_ROWS, len(rows) - horizon_rows, every)
 
     def over(column: np.ndarray, window: int) -> np.ndarray:
         summed = np.concatenate(([0.0], np.cumsum(column)))
@@ -63,7 +63,7 @@ def sample_of(rows: np.ndarray, *, every: int = HORIZON_ROWS) -> Sample:
     columns += [over(flow, window) / over(bid + ask, window) for window in (10, 50)]
     columns += [over(signed, window) / (1.0 + over(total, window)) for window in (10, 50)]
     columns += [mid[at] - mid[at - window] for window in (10, 50)]
-    return Sample(np.stack(columns, axis=1), (mid[at + HORIZON_ROWS] - mid[at]) / 2)
+    return Sample(np.stack(columns, axis=1), (mid[at + horizon_rows] - mid[at]) / 2)
 
 
 def history_sample(strength: float, seed: int, duration_s: float) -> Sample:
