@@ -10,13 +10,14 @@ import msgspec
 from framework.config import MainConfig
 from framework.market.feed import Feed
 from framework.market.formats import open_feed
-from framework.messages import BookSnapshot
+from framework.messages import BookSnapshot, Message, SubmitOrder
 from framework.model import NS_PER_S, Instrument
 from framework.operations.options import StartOptions
 from framework.trading.journal import Journal
 from framework.venues.paper import PaperVenue
 from framework.venues.port import Venue
 from framework.venues.simulated import DEFAULT_START_NS, START_MID_TICKS, SimulatedMarket
+from framework.venues.simulated_tape import INSTRUMENT
 
 _META: str = "simulated_market"
 
@@ -80,16 +81,28 @@ def _replayed(options: StartOptions) -> Market:
 
 
 def last_point(journal: Journal) -> MarketPoint:
-    """Return where the simulated market goes on; its usual beginning if it never ran."""
+    """Return where the simulated market goes on; its usual beginning if it never ran.
+
+    Never before our last order there: a run that was killed may have remembered less than it traded.
+    """
     stored = journal.get_meta(_META)
-    if stored is None:
-        return MarketPoint(ts_event=DEFAULT_START_NS, mid_ticks=START_MID_TICKS)
-    return msgspec.json.decode(stored, type=MarketPoint)
+    point = MarketPoint(ts_event=DEFAULT_START_NS, mid_ticks=START_MID_TICKS)
+    if stored is not None:
+        point = msgspec.json.decode(stored, type=MarketPoint)
+    last_order_ns = max((record.ts_event for record in journal.records("SubmitOrder") if _is_simulated(record.message)), default=0)
+    return msgspec.structs.replace(point, ts_event=max(point.ts_event, _next_second(last_order_ns)))
+
+
+def _is_simulated(message: Message) -> bool:
+    return isinstance(message, SubmitOrder) and message.instrument_id == INSTRUMENT.instrument_id
+
+
+def _next_second(ns: int) -> int:
+    return (ns // NS_PER_S + 1) * NS_PER_S
 
 
 def remember_point(journal: Journal, book: BookSnapshot) -> None:
     """Remember where the simulated market is, with the next commit."""
     if book.bid_ticks and book.ask_ticks:
-        whole_s = (book.ts_event // NS_PER_S + 1) * NS_PER_S
-        point = MarketPoint(ts_event=whole_s, mid_ticks=book.bid_ticks[0])
+        point = MarketPoint(ts_event=_next_second(book.ts_event), mid_ticks=book.bid_ticks[0])
         journal.set_meta(_META, msgspec.json.encode(point).decode(), durable=False)

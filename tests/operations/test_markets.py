@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from framework.messages import BookSnapshot, SubmitOrder
+from framework.model import NS_PER_S, OrderType, Side, TimeInForce
+from framework.operations.markets import last_point, remember_point
+from framework.trading.journal import Journal
+from framework.venues.simulated import DEFAULT_START_NS, START_MID_TICKS
+
+
+def order(ts_event: int, instrument_id: str = "TIDE.SIM") -> SubmitOrder:
+    return SubmitOrder(
+        client_order_id="o1",
+        strategy_id="s",
+        instrument_id=instrument_id,
+        side=Side.BUY,
+        quantity=1,
+        order_type=OrderType.LIMIT,
+        limit_ticks=1,
+        time_in_force=TimeInForce.DAY,
+        ts_event=ts_event,
+    )
+
+
+def book(ts_event: int) -> BookSnapshot:
+    return BookSnapshot(
+        instrument_id="TIDE.SIM",
+        ts_event=ts_event,
+        ts_recv=ts_event,
+        sequence=1,
+        bid_ticks=(21_000,),
+        bid_sizes=(1,),
+        ask_ticks=(21_001,),
+        ask_sizes=(1,),
+    )
+
+
+def test_the_first_run_begins_at_the_usual_place() -> None:
+    point = last_point(Journal(":memory:"))
+
+    assert (point.ts_event, point.mid_ticks) == (DEFAULT_START_NS, START_MID_TICKS)
+
+
+def test_the_market_goes_on_where_it_was_remembered() -> None:
+    journal = Journal(":memory:")
+    remember_point(journal, book(DEFAULT_START_NS + 90 * NS_PER_S + 1))
+
+    point = last_point(journal)
+
+    assert (point.ts_event, point.mid_ticks) == (DEFAULT_START_NS + 91 * NS_PER_S, 21_000)
+
+
+def test_the_market_never_goes_back_before_our_last_order_there() -> None:
+    journal = Journal(":memory:")
+    remember_point(journal, book(DEFAULT_START_NS))
+    for placed in (order(DEFAULT_START_NS + 500 * NS_PER_S), order(2 * DEFAULT_START_NS, "rb2510.SHFE")):
+        journal.append("SubmitOrder", placed, durable=True)
+
+    assert last_point(journal).ts_event == DEFAULT_START_NS + 501 * NS_PER_S
