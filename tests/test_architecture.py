@@ -11,9 +11,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
-        "framework.model framework.messages framework.errors framework.clock framework.config framework.logs framework.window framework.wire"
-        " framework.wire_json framework.dataset framework.strict_yaml framework.parent_death"
-    ).split(),  # type: ignore[assignment]
+        "framework.model",
+        "framework.messages",
+        "framework.errors",
+        "framework.clock",
+        "framework.config",
+        "framework.logs",
+        "framework.window",
+        "framework.wire",
+        "framework.wire_json",
+        "framework.dataset",
+        "framework.strict_yaml",
+        "framework.parent_death",
+    ),
     ("framework.kernel",),
     ("framework.venues.port",),
     ("framework.market", "framework.trading"),
