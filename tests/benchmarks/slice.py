@@ -25,6 +25,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "bench_features": ("--rows", "3000", "--repeats", "200"),
     "bench_inference": ("--rows", "3000", "--repeats", "200"),
     "bench_prediction_round_trip": ("--requests", "200"),
+    "bench_simulated_market": ("--duration", "300", "--seeds", "1"),
 }
 """Small options of the benchmarks that have no `--quick`."""
 
