@@ -159,10 +159,12 @@ class RouterServer:
         # Cancelled only by `close`: cancelling a receive loses messages.
         answered = 0
         while True:
-            self._take(await self._socket.recv_multipart())
+            first = self._opened(await self._socket.recv_multipart())
+            if first is not None:
+                self._answer(first)
+            self._take_all()
             while self._waiting:
                 self._answer(self._waiting.next())
-                self._service.settle()
                 self._take_all()
                 answered += 1
                 if answered % ANSWERS_PER_TURN == 0:
@@ -179,23 +181,31 @@ class RouterServer:
             self._take(received.result())
 
     def _take(self, message: list[bytes]) -> None:
+        waiting = self._opened(message)
+        if waiting is not None and not self._waiting.put(waiting):
+            self._counts["overloaded"] += 1
+            self._send(waiting.envelope, self._service.refuse_overload(waiting.frames))
+
+    def _opened(self, message: list[bytes]) -> Waiting | None:
+        """Take the envelope off; None for what is no request, counted."""
         self._counts["received"] += 1
         envelope = 2 if len(message) > 1 and message[1] == b"" else 1  # a DEALER may leave the delimiter out
         frames = message[envelope:]
         size = sum(map(len, frames))
         if len(frames) > MAX_FRAMES or not frames:
             self._counts["bad_envelopes"] += 1
-        elif size > 2 * MAX_FRAME_BYTES:
+            return None
+        if size > 2 * MAX_FRAME_BYTES:
             self._counts["too_large"] += 1
-        elif not self._waiting.put(Waiting(message[:envelope], frames, self._loop.time(), size)):
-            self._counts["overloaded"] += 1
-            self._send(message[:envelope], self._service.refuse_overload(frames))
+            return None
+        return Waiting(message[:envelope], frames, self._loop.time(), size)
 
     def _answer(self, waiting: Waiting) -> None:
         envelope = waiting.envelope
         answer = self._service.handle(waiting.frames, self._loop.time(), waiting.received_s)
         if not isinstance(answer, Slow):
             self._send(envelope, answer)
+            self._service.settle()
             return
         if len(self._slow) >= MAX_SLOW:
             self._counts["overloaded"] += 1

@@ -186,8 +186,9 @@ def test_the_compiled_check_finds_what_the_plain_one_finds(times: Any, ticks: An
         ticks = np.sort(ticks + np.arange(LEVELS, dtype=np.int32) * 6, axis=2)
         ticks[0] = -ticks[0]
     floats = np.append(sizes, np.zeros(3 * len(FLOW_COLUMNS), np.float32))
+    payload = b"".join(part.tobytes() for part in (times, ticks, floats, bars))
 
-    assert window_check.find_fault(times, ticks, sizes, floats, bars) == wire.find_fault(times, ticks, sizes, floats, bars)
+    assert window_check.find_fault(payload, 3, 1) == wire.find_fault(times, ticks, sizes, floats, bars)
 
 
 # --- headers ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -14,6 +15,8 @@ FINISHED_KEPT: Final = 4_096
 ROUND_TRIPS_KEPT: Final = 1_000
 BACKOFF_S: Final = 0.02
 BACKOFF_MAX_S: Final = 0.5
+_EARLY_S: Final = 1e-6
+"""A loop's timer may fire this much before its time, by rounding."""
 
 Result = Reply | FailureReason
 FramesOf = Callable[[float], list[bytes]]
@@ -21,11 +24,19 @@ FramesOf = Callable[[float], list[bytes]]
 
 
 class _Request:
-    __slots__ = ("attempts_left", "backoff_s", "deadline_s", "frames_of", "on_end", "retry", "sent_s", "survives", "timer")
+    __slots__ = ("attempts_left", "backoff_s", "deadline_s", "frames_of", "on_end", "retry", "sent_s", "survives", "timeout_s")
 
     def __init__(
-        self, deadline_s: float, frames_of: FramesOf, on_end: Callable[[Result, str], None], attempts: float, *, survives: bool
+        self,
+        timeout_s: float,
+        deadline_s: float,
+        frames_of: FramesOf,
+        on_end: Callable[[Result, str], None],
+        attempts: float,
+        *,
+        survives: bool,
     ) -> None:
+        self.timeout_s = timeout_s
         self.deadline_s = deadline_s
         self.frames_of = frames_of
         self.on_end = on_end
@@ -33,7 +44,6 @@ class _Request:
         self.survives = survives
         self.backoff_s = BACKOFF_S
         self.sent_s: float | None = None
-        self.timer: asyncio.Handle | None = None
         self.retry: asyncio.Handle | None = None
 
 
@@ -41,16 +51,22 @@ class RequestTable:
     """Requests by id, with deadlines and retries in the loop's time.
 
     `on_end(result, detail)` of a request is called once and never inside `open`. A request is sent again only if the
-    connection did not take it (or was lost, for one that `survives`), before its deadline and under the same id.
+    connection did not take it (or was lost, for one that `survives`), before its deadline and under the same id. `timer`
+    measures round trips, s: a loop's time may be as coarse as 1 ms.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[list[bytes]], bool], counts: Counter[str]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, send: Callable[[list[bytes]], bool], counts: Counter[str], timer: Callable[[], float]
+    ) -> None:
         self.round_trips_s: deque[float] = deque(maxlen=ROUND_TRIPS_KEPT)
         self._loop = loop
         self._send = send
         self._counts = counts
+        self._timer = timer
         self._open: dict[str, _Request] = {}
         self._finished: OrderedDict[str, str] = OrderedDict()
+        self._deadlines: list[tuple[float, str]] = []
+        self._alarm: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._open)
@@ -66,9 +82,11 @@ class RequestTable:
         survives: bool = False,
     ) -> None:
         """Send a request. `attempts` says how often it may be sent again when the connection does not take it."""
-        request = _Request(self._loop.time() + timeout_s, frames_of, on_end, attempts, survives=survives)
-        self._open[request_id] = request
-        request.timer = self._loop.call_later(timeout_s, self._end, request_id, FailureReason.TIMEOUT, f"no answer within {timeout_s:g} s")
+        deadline_s = self._loop.time() + timeout_s
+        request = self._open[request_id] = _Request(timeout_s, deadline_s, frames_of, on_end, attempts, survives=survives)
+        heapq.heappush(self._deadlines, (deadline_s, request_id))
+        if self._deadlines[0][1] == request_id:
+            self._set_alarm()
         self._try(request_id, request)
 
     def answer(self, reply: Reply) -> None:
@@ -83,7 +101,7 @@ class RequestTable:
             self._counts["late"] += 1
             return
         if request.sent_s is not None and isinstance(reply, PredictReply):
-            self.round_trips_s.append(now_s - request.sent_s)
+            self.round_trips_s.append(self._timer() - request.sent_s)
         self._counts["received"] += 1
         self._end(reply.request_id, reply, "")
 
@@ -100,11 +118,31 @@ class RequestTable:
         """End every request with ML_DOWN."""
         for request_id in tuple(self._open):
             self._end(request_id, FailureReason.ML_DOWN, detail)
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Wake at the first deadline of an open request: one timer for all, because most requests end before theirs."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        while self._deadlines and self._deadlines[0][1] not in self._open:
+            heapq.heappop(self._deadlines)
+        if self._deadlines:
+            self._alarm = self._loop.call_at(self._deadlines[0][0], self._expire)
+
+    def _expire(self) -> None:
+        due_s = self._loop.time() + _EARLY_S
+        while self._deadlines and self._deadlines[0][0] <= due_s:
+            _, request_id = heapq.heappop(self._deadlines)
+            request = self._open.get(request_id)
+            if request is not None:
+                self._end(request_id, FailureReason.TIMEOUT, f"no answer within {request.timeout_s:g} s")
+        self._set_alarm()
 
     def _try(self, request_id: str, request: _Request) -> None:
-        now_s = self._loop.time()
-        if self._send(request.frames_of(request.deadline_s - now_s)):
-            request.sent_s = now_s
+        start_s = self._timer()
+        if self._send(request.frames_of(request.deadline_s - self._loop.time())):
+            request.sent_s = start_s
             self._counts["sent"] += 1
         else:
             self._try_later(request_id, request)
@@ -126,9 +164,8 @@ class RequestTable:
 
     def _end(self, request_id: str, result: Result, detail: str) -> None:
         request = self._open.pop(request_id)
-        for handle in (request.timer, request.retry):
-            if handle is not None:
-                handle.cancel()
+        if request.retry is not None:
+            request.retry.cancel()
         self._finished[request_id] = "late" if isinstance(result, FailureReason) else "duplicate"
         if len(self._finished) > FINISHED_KEPT:
             self._finished.popitem(last=False)

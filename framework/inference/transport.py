@@ -1,9 +1,8 @@
-"""The socket behind `MLClient`: one DEALER, one receive task for its whole life."""
+"""The socket behind `MLClient`: one DEALER for each process it talks to, with one receive task for the socket's whole life."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -61,26 +60,27 @@ class ZmqTransport:
         self.counts = {"sent": 0, "would_block": 0, "received": 0, "bad_envelopes": 0, "listener_faults": 0}
         self._endpoint = endpoint
         self._curve = curve
+        self._on_frames: OnFrames = lambda _frames: None
         self._context: zmq.asyncio.Context | None = None
         self._socket: zmq.asyncio.Socket | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, on_frames: OnFrames) -> None:
-        """Open the socket and call `on_frames` with the frames of every message behind the delimiter."""
+        """Call `on_frames` with the frames of every message behind the delimiter, from now on."""
         self._context = zmq.asyncio.Context()
-        self._socket = self._open(self._context)
+        self._on_frames = on_frames
         if self._endpoint is not None:
-            _connect(self._socket, self._endpoint)
-        self._receive_on(self._socket, on_frames)
+            self._open_socket(self._endpoint)
 
     def connect(self, endpoint: str) -> None:
-        """Leave the present peer, if any, and connect to `endpoint` now (also to the same one: its process is a new one)."""
-        if self._socket is not None:
-            if self._endpoint is not None:
-                with contextlib.suppress(zmq.ZMQError):  # never connected, or gone already
-                    self._socket.disconnect(self._endpoint)
-            _connect(self._socket, endpoint)
+        """Leave the present peer, if any, and connect to `endpoint` now (also to the same one: its process is a new one).
+
+        With a new socket: what is sent from here on cannot end at the peer before.
+        """
         self._endpoint = endpoint
+        if self._context is not None:
+            self._close_socket()
+            self._open_socket(endpoint)
 
     reconnect = connect
 
@@ -100,17 +100,25 @@ class ZmqTransport:
 
     async def close(self) -> None:
         """Close the socket; unsent messages are dropped. Does nothing if it is closed."""
+        task = self._task
+        self._close_socket()
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+
+    def _close_socket(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        if self._socket is not None and self._context is not None:
+        if self._socket is not None:
             self._socket.close(linger=0)
-            self._context.term()
-            self._socket = self._context = None
+            self._socket = None
 
-    def _open(self, context: zmq.asyncio.Context) -> zmq.asyncio.Socket:
-        socket = context.socket(zmq.DEALER)
+    def _open_socket(self, endpoint: str) -> None:
+        assert self._context is not None
+        socket = self._socket = self._context.socket(zmq.DEALER)
         options: dict[int, int | bytes] = {
             zmq.IMMEDIATE: 1,
             zmq.LINGER: 0,
@@ -119,6 +127,7 @@ class ZmqTransport:
             zmq.MAXMSGSIZE: MAX_FRAME_BYTES,
             zmq.RECONNECT_IVL: RECONNECT_MS[0],
             zmq.RECONNECT_IVL_MAX: RECONNECT_MS[1],
+            zmq.IPV6: int("[" in endpoint),  # else a name with both kinds of address may end at the one that nobody binds
         }
         if self._curve is not None:
             options |= {
@@ -128,7 +137,8 @@ class ZmqTransport:
             }
         for option, value in options.items():
             socket.set(option, value)
-        return socket
+        socket.connect(endpoint)
+        self._receive_on(socket, self._on_frames)
 
     def _receive_on(self, socket: zmq.asyncio.Socket, on_frames: OnFrames) -> None:
         loop = asyncio.get_running_loop()
@@ -152,8 +162,3 @@ class ZmqTransport:
                 self.counts["bad_envelopes"] += 1
                 continue
             on_frames(frames[1:])
-
-
-def _connect(socket: zmq.asyncio.Socket, endpoint: str) -> None:
-    socket.set(zmq.IPV6, int("[" in endpoint))  # else a name with both kinds of address may end at the one nobody binds
-    socket.connect(endpoint)
