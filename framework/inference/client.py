@@ -11,6 +11,7 @@ import functools
 import itertools
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeVar
@@ -81,6 +82,7 @@ class MLClient:
     `run_id` begins every prediction id (`<run_id>-<n>`). `session` goes before the ids on the wire and must differ between
     any two processes that talk to one service, for it answers a repeated id once. `on_heard` is called for every sound
     message of the service; `on_state_change(state, detail)` with UP, DOWN, MODEL (and its version), NO_MODEL, TRAINING.
+    `timer` measures round trips and rules nothing.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class MLClient:
         session: str = "",
         on_heard: Callable[[], None] = lambda: None,
         on_state_change: Callable[[str, str], None] = lambda _state, _detail: None,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.on_heard = on_heard
         self.on_state_change = on_state_change
@@ -100,6 +103,7 @@ class MLClient:
         self._transport = transport
         self._settings = settings
         self._run_id = run_id
+        self._timer = timer
         self._prefix = f"{session}." if session else ""
         self._breaker = Breaker(failures_to_open=settings.failures_to_open)
         self._counts: Counter[str] = Counter()
@@ -117,7 +121,7 @@ class MLClient:
     def start(self) -> None:
         """Listen, and begin to ask for signs of life."""
         self._loop = asyncio.get_running_loop()
-        self._table = RequestTable(self._loop, self._transport.send, self._counts)
+        self._table = RequestTable(self._loop, self._transport.send, self._counts, self._timer)
         self._transport.start(self._on_frames)
         self._beat()
 
@@ -197,7 +201,7 @@ class MLClient:
             self._fail(on_outcome, outcome, detail or wrong)
             return
         self._breaker.note(Sign.ANSWERED)
-        self._note_model("MODEL", outcome.model_version)
+        self._note_served(outcome.model_version)
         on_outcome(outcome, "")
 
     def _fail(self, on_outcome: OnOutcome, reason: FailureReason, detail: str) -> None:
@@ -290,8 +294,8 @@ class MLClient:
     def _on_pong(self, result: Result, _detail: str) -> None:
         if isinstance(result, wire.Pong):
             self._breaker.note(Sign.ALIVE)
-            model = ("MODEL", result.model_version) if result.model_version else ("NO_MODEL", "")
-            self._note_model(*(("TRAINING", result.model_version) if result.is_training else model))
+            serving = "MODEL" if result.model_version else "NO_MODEL"
+            self._note_model("TRAINING" if result.is_training else serving, result.model_version)
 
     def _on_frames(self, frames: list[bytes]) -> None:
         try:
@@ -322,9 +326,12 @@ class MLClient:
         log.warning("%s: %s", "ML service is away" if was_up else "Failed to initialize ML service client", detail)
         self.on_state_change("DOWN", detail)
 
+    def _note_served(self, version: str) -> None:
+        """Note the version of an answer; it says nothing of a training, whose end a pong tells."""
+        if self._model_state != ("TRAINING", version):
+            self._note_model("MODEL", version)
+
     def _note_model(self, state: str, version: str) -> None:
-        if state == "MODEL" and self._model_state == ("TRAINING", version):
-            return  # it serves while it trains; a pong will tell when that is over
         if (state, version) != self._model_state:
             self._model_state = (state, version)
             self.model_version = version

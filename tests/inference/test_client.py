@@ -677,3 +677,14 @@ class OneOutcome(RuleBasedStateMachine):
 
 OneOutcome.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestOneOutcome = OneOutcome.TestCase
+
+
+@simulated
+async def test_a_training_that_leaves_the_model_as_it_was_is_told_to_be_over() -> None:
+    bench = Bench(heartbeat_interval_s=0.5, heartbeat_misses=4)
+    bench.pong(model_version="v7")
+    for is_training in (True, False):
+        await asyncio.sleep(0.5)
+        bench.pong(model_version="v7", is_training=is_training)
+
+    assert [state for state, _ in bench.states] == ["UP", "MODEL", "TRAINING", "MODEL"]
