@@ -1,4 +1,4 @@
-"""What the simulated market is like: speed, stylised facts, signal, and what a taker, a maker or a pump makes of it. Prints one JSON object.
+"""What the simulated market is like: speed, stylised facts, signal, and what traders make of it. Prints one JSON object.
 
     python -m tests.benchmarks.bench_simulated_market [--duration 4000] [--seeds 3]
 
@@ -30,6 +30,7 @@ STRENGTHS = (0.0, 0.3, 0.6, 1.0)
 TAKER_FEE_TICKS = float(PaperConfig().taker_fee / INSTRUMENT.tick_value)
 MAKER_FEE_TICKS = float(PaperConfig().maker_fee / INSTRUMENT.tick_value)
 MARKOUT_NS = 10 * NS_PER_S
+BLOCK_ROWS, BLOCK_S = 1_000, 100
 
 
 def speed(duration_s: float) -> dict[str, float]:
@@ -119,7 +120,9 @@ def calls(learn: list[np.ndarray], judge: list[np.ndarray], horizon_rows: int) -
     model.fit(activity(train.signals), np.sign(train.moves) + 1)
     chances = np.asarray(model.predict_proba(activity(test.signals)))
     sure, side = np.maximum(chances[:, 0], chances[:, 2]), np.where(chances[:, 2] > chances[:, 0], 1, -1)
-    return {str(limit): of_calls(test.moves[sure > limit] * side[sure > limit], len(sure)) for limit in (0.5, 0.6, 0.7)}
+    gains, blocks = test.moves * side, np.arange(len(side)) // BLOCK_ROWS
+    picks = {limit: sure > limit for limit in (0.5, 0.6, 0.7)}
+    return {str(limit): of_calls(gains[pick], test.spreads[pick], blocks[pick], len(sure)) for limit, pick in picks.items()}
 
 
 def activity(signals: np.ndarray) -> np.ndarray:
@@ -127,15 +130,15 @@ def activity(signals: np.ndarray) -> np.ndarray:
     return np.column_stack((signals, np.abs(signals[:, -2:])))
 
 
-def of_calls(gains: np.ndarray, rows: int) -> dict[str, float]:
+def of_calls(gains: np.ndarray, spreads: np.ndarray, blocks: np.ndarray, rows: int) -> dict[str, Any]:
     if not len(gains):
         return {"share": 0.0}
-    taken = float(gains.mean()) - 1.0 - 2 * TAKER_FEE_TICKS
     return {
         "share": round(len(gains) / rows, 4),
         "right": round(float((gains > 0).mean()), 3),
         "move_ticks": round(float(gains.mean()), 2),
-        "taker_net_ticks": round(taken, 2),
+        "spread_ticks": round(float(spreads.mean()), 2),
+        "taker_net": mean_of(gains - spreads - 2 * TAKER_FEE_TICKS, blocks),
     }
 
 
@@ -175,13 +178,9 @@ class Trader:
         self.market.submit(order)
 
     def on_report(self, report: ExecutionReport) -> None:
-        order = self.orders[report.client_order_id]
         if report.kind is ReportKind.FILLED:
-            self.fills.append((order.side, report))
-        done = (
-            sum(fill.last_quantity for _, fill in self.fills if fill.client_order_id == order.client_order_id) if order.quantity > 1 else 1
-        )
-        if report.kind in (ReportKind.CANCELED, ReportKind.EXPIRED) or (report.kind is ReportKind.FILLED and done == order.quantity):
+            self.fills.append((self.orders[report.client_order_id].side, report))
+        if report.kind not in (ReportKind.ACCEPTED, ReportKind.CANCEL_REJECTED):
             self.open.discard(report.client_order_id)
 
     def on_event(self, event: MarketEvent) -> None:
@@ -208,28 +207,36 @@ class QueueJoiner(Trader):
                 if self.orders[name].limit_ticks != best:
                     self.market.cancel(name)
 
-    def edges(self) -> list[float]:
-        """Return per lot how much better than the price the mid was ten seconds later."""
+    def edges(self) -> list[tuple[float, int]]:
+        """Return per lot how much better than the price the mid was ten seconds later, and the block of time it is in."""
         times = np.array([book.ts_event for book in self.books])
         later = np.searchsorted(times, [fill.ts_event + MARKOUT_NS for _, fill in self.fills])
         found = []
         for (side, fill), row in zip(self.fills, later, strict=True):
             if row < len(times):
-                found.append(side.sign * ((self.books[row].bid_ticks[0] + self.books[row].ask_ticks[0]) / 2 - fill.last_ticks))
+                mid = (self.books[row].bid_ticks[0] + self.books[row].ask_ticks[0]) / 2
+                found.append((side.sign * (mid - fill.last_ticks), (fill.ts_event - DEFAULT_START_NS) // (BLOCK_S * NS_PER_S)))
         return found
 
 
 def maker(strength: float, seeds: range, duration_s: float) -> dict[str, float]:
     edges: list[float] = []
+    blocks: list[int] = []
     for seed in seeds:
         trader = QueueJoiner(strength, seed)
         trader.wait(duration_s)
-        edges += trader.edges()
-    return mean_of(np.array(edges) - MAKER_FEE_TICKS) | {"fills": len(edges)}
+        for edge, block in trader.edges():
+            edges.append(edge)
+            blocks.append(seed * 1_000_000 + block)
+    return mean_of(np.array(edges) - MAKER_FEE_TICKS, np.array(blocks)) | {"fills": len(edges)}
 
 
-def mean_of(values: np.ndarray) -> dict[str, float]:
-    return {"ticks": round(float(values.mean()), 3), "half_interval_95": round(float(1.96 * values.std() / np.sqrt(len(values))), 3)}
+def mean_of(values: np.ndarray, blocks: np.ndarray) -> dict[str, float]:
+    """Return the mean and half of its 95 % interval; values of one block may depend on each other (ratio of block sums)."""
+    _, block = np.unique(blocks, return_inverse=True)
+    mean = float(values.mean())
+    strays = np.bincount(block, weights=values - mean)
+    return {"ticks": round(mean, 3), "half_interval_95": round(float(1.96 * np.sqrt((strays**2).sum()) / len(values)), 3)}
 
 
 def impact(lots: int, seeds: range) -> dict[str, Any]:
@@ -254,7 +261,7 @@ def impact(lots: int, seeds: range) -> dict[str, Any]:
         gains.append(cash / lots - drift - 2 * TAKER_FEE_TICKS)
     mean = np.mean(shifts, axis=0)
     after = {f"{wait}_s": round(float(shift), 2) for wait, shift in zip(waits_s, mean, strict=True)}
-    return {"shift_ticks_after": after, "round_trip": mean_of(np.array(gains))}
+    return {"shift_ticks_after": after, "round_trip": mean_of(np.array(gains), np.arange(len(gains)))}
 
 
 def measure(duration_s: float, seeds: int) -> dict[str, Any]:

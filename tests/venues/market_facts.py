@@ -16,18 +16,19 @@ WARM_UP_ROWS = 50
 
 
 class Sample(NamedTuple):
-    """Rows whose horizons do not overlap: what was visible (one column a signal) and the move of the mid after, in ticks."""
+    """What was visible (one column a signal), the move of the mid after, and the spread that a round trip pays, in ticks."""
 
     signals: np.ndarray
     moves: np.ndarray
+    spreads: np.ndarray
 
 
 SIGNALS = ("imbalance", "ofi_10", "ofi_50", "flow_10", "flow_50", "past_move_10", "past_move_50")
 
 
 def rows_of(events: Iterable[MarketEvent]) -> np.ndarray:
-    """Return per book: 2 x mid, bid size, ask size, OFI of the best level, signed lots traded and lots traded since the book before."""
-    rows: list[tuple[int, int, int, int, int, int]] = []
+    """Return per book: 2 x mid, bid size, ask size, OFI of the best level, signed lots and lots traded since the book before, spread."""
+    rows: list[tuple[int, ...]] = []
     signed = total = 0
     before: BookSnapshot | None = None
     for event in events:
@@ -36,7 +37,9 @@ def rows_of(events: Iterable[MarketEvent]) -> np.ndarray:
             signed, total = signed + event.size * event.aggressor.sign, total + event.size
         elif isinstance(event, BookSnapshot):
             mid = event.bid_ticks[0] + event.ask_ticks[0]
-            rows.append((mid, event.bid_sizes[0], event.ask_sizes[0], ofi(before, event), signed, total))
+            rows.append(
+                (mid, event.bid_sizes[0], event.ask_sizes[0], ofi(before, event), signed, total, event.ask_ticks[0] - event.bid_ticks[0])
+            )
             before, signed, total = event, 0, 0
     return np.array(rows, float)
 
@@ -52,7 +55,7 @@ def ofi(before: BookSnapshot | None, book: BookSnapshot) -> int:
 
 def sample_of(rows: np.ndarray, *, every: int = HORIZON_ROWS, horizon_rows: int = HORIZON_ROWS) -> Sample:
     """Return the signals of each `every`th row, from the past only, with the moves over the next rows."""
-    mid, bid, ask, flow, signed, total = rows.T
+    mid, bid, ask, flow, signed, total, spread = rows.T
     at = np.arange(WARM_UP_ROWS, len(rows) - horizon_rows, every)
 
     def over(column: np.ndarray, window: int) -> np.ndarray:
@@ -63,7 +66,8 @@ def sample_of(rows: np.ndarray, *, every: int = HORIZON_ROWS, horizon_rows: int 
     columns += [over(flow, window) / over(bid + ask, window) for window in (10, 50)]
     columns += [over(signed, window) / (1.0 + over(total, window)) for window in (10, 50)]
     columns += [mid[at] - mid[at - window] for window in (10, 50)]
-    return Sample(np.stack(columns, axis=1), (mid[at + horizon_rows] - mid[at]) / 2)
+    later = at + horizon_rows
+    return Sample(np.stack(columns, axis=1), (mid[later] - mid[at]) / 2, (spread[at] + spread[later]) / 2)
 
 
 def history_sample(strength: float, seed: int, duration_s: float) -> Sample:
@@ -72,8 +76,7 @@ def history_sample(strength: float, seed: int, duration_s: float) -> Sample:
 
 
 def pooled(samples: Iterable[Sample]) -> Sample:
-    signals, moves = zip(*samples, strict=True)
-    return Sample(np.concatenate(signals), np.concatenate(moves))
+    return Sample(*(np.concatenate(columns) for columns in zip(*samples, strict=True)))
 
 
 def area_under_curve(values: np.ndarray, moves: np.ndarray) -> tuple[float, float]:
