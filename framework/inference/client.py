@@ -94,8 +94,8 @@ class MLClient:
         session: str = "",
         on_heard: Callable[[], None] = lambda: None,
         on_state_change: Callable[[str, str], None] = lambda _state, _detail: None,
-        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self.timer: Callable[[], float] = time.perf_counter
         self.on_heard = on_heard
         self.on_state_change = on_state_change
         self.is_up = False
@@ -103,7 +103,6 @@ class MLClient:
         self._transport = transport
         self._settings = settings
         self._run_id = run_id
-        self._timer = timer
         self._prefix = f"{session}." if session else ""
         self._breaker = Breaker(failures_to_open=settings.failures_to_open)
         self._counts: Counter[str] = Counter()
@@ -121,7 +120,7 @@ class MLClient:
     def start(self) -> None:
         """Listen, and begin to ask for signs of life."""
         self._loop = asyncio.get_running_loop()
-        self._table = RequestTable(self._loop, self._transport.send, self._counts, self._timer)
+        self._table = RequestTable(self._loop, self._transport.send, self._counts, self.timer)
         self._transport.start(self._on_frames)
         self._beat()
 
