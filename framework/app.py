@@ -223,14 +223,12 @@ def _client_maker(wires: Wires, *, run_id: str, session: str) -> Callable[..., M
 
     def make(transport: LinkTransport, settings: MLServiceConfig) -> MLClient:
         number = next(numbers)
-        listening = {"on_heard": wires.call("on_ml_heard"), "on_state_change": wires.call("on_ml_state")} if number == 0 else {}
-        return MLClient(
-            transport,
-            settings=ClientSettings.of(settings),
-            run_id=run_id if number == 0 else f"{run_id}.{number}",
-            session=session,
-            **listening,
+        client = MLClient(
+            transport, settings=ClientSettings.of(settings), run_id=run_id if number == 0 else f"{run_id}.{number}", session=session
         )
+        if number == 0:
+            client.on_heard, client.on_state_change = wires.call("on_ml_heard"), wires.call("on_ml_state")
+        return client
 
     return make
 
