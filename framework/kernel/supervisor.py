@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
+from framework.errors import KernelError
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
 from framework.messages import Message
@@ -60,7 +61,12 @@ class Supervisor:
         bus.on_fault = self.on_fault
 
     def start(self, actor: Actor, *, policy: Policy = Policy.ESCALATE, factory: Callable[[], Actor] | None = None) -> None:
-        """Register `actor`, call its `on_start`, and keep it. What `on_start` raises is a fault like any other."""
+        """Register `actor`, call its `on_start`, and keep it. What `on_start` raises is a fault like any other.
+
+        Raises `KernelError` if the name is taken, or if RESTART comes without a `factory`.
+        """
+        if policy is Policy.RESTART and factory is None:
+            raise KernelError(f"{actor.name!r} cannot be restarted without a factory")
         self._bus.register(actor)
         self._children[actor.name] = actor
         self._policies[actor.name] = policy
@@ -79,7 +85,7 @@ class Supervisor:
             self._stop(actor)
 
     def stop_all(self) -> None:
-        """Stop every actor in reverse order of starting. They stay on the bus until `remove_all`, so mail still flows."""
+        """Call `on_stop` of every actor in reverse order of starting. They stay on the bus, so their last mail still flows."""
         for actor in reversed(tuple(self._children.values())):
             self._say_goodbye(actor)
 
@@ -109,8 +115,13 @@ class Supervisor:
         recent.append(now_ns)
         self.restarts += 1
         self._bus.remove(name)
-        del self._children[name]
-        self.start(self._factories[name](), policy=Policy.RESTART, factory=self._factories[name])
+        try:
+            fresh = self._factories[name]()
+        # The supervisor is one of the named boundaries: a factory that fails cannot be tried again by the bus.
+        except Exception as exc:  # noqa: BLE001
+            self._on_escalate(name, f"no fresh one could be made ({type(exc).__name__}: {exc}) after {reason}")
+            return
+        self.start(fresh, policy=Policy.RESTART, factory=self._factories[name])
 
     def _stop(self, actor: Actor) -> None:
         self._say_goodbye(actor)
