@@ -66,7 +66,7 @@ class Service:
             on_state_change=self._on_state,
         )
         config = state_dir / "main.yaml"
-        config.write_text("ml_service:\n  server:\n    port: 0\ntraining:\n  horizon_rows: 20\n  min_rows: 1000\n")
+        config.write_text("ml_service:\n  server:\n    port: 0\ntraining:\n  min_rows: 1000\n")
         self.link = MLLink(SETTINGS, client=self.client, transport=transport, config_path=config, state_dir=state_dir)
         on_ready = self.link.child._on_ready
 

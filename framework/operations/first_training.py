@@ -20,7 +20,7 @@ from framework.operations.options import StartOptions
 from framework.venues.simulated import DEFAULT_START_NS, generate_history
 from framework.venues.simulated_tape import INSTRUMENT
 
-HISTORY_S: Final = 1_800
+HISTORY_S: Final = 7_200
 BLOCK_ROWS: Final = 500
 POLL_S: Final = 0.25
 TRAINING_TIMEOUT_S: Final = 600.0
@@ -45,7 +45,7 @@ log = logging.getLogger("FirstTraining")
 
 
 def history_events(options: StartOptions) -> Iterator[MarketEvent]:
-    """Yield half an hour of the simulated market as it was before the run, from a seed of its own."""
+    """Yield two hours of the simulated market as it was before the run, from a seed of its own."""
     return generate_history(
         options.config.simulated_market,
         seed=options.seed + SEED_OFFSET,

@@ -202,7 +202,7 @@ def test_a_kill_between_an_intent_and_what_follows_it_loses_nothing(make_run: Ma
 def test_kills_in_a_row_keep_the_account_exact(make_run: MakeRun, tmp_path: Path) -> None:
     ml, directory, fills = MLProcess(), tmp_path / "state", []
     for life in range(5):
-        run = Run(directory, ml=ml, strategies=_traders(), speed=1.0, duration_s=12.0, seed=life)
+        run = Run(directory, ml=ml, strategies=_traders(), speed=1.0, duration_s=24.0, seed=life)
         killed = _kill_at(run, {600 + 37 * life}, tmp_path / f"life-{life}")
         run.go()
         place = 600 + 37 * life
