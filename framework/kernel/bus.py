@@ -177,7 +177,7 @@ class EventBus:
                 handled += self._round()
         finally:
             self._is_draining = False
-            if self._busy_routes or self._fresh or self._awake:
+            if self._schedule is not None and (self._busy_routes or self._fresh or self._awake):
                 self._ask_for_drain()
         return handled
 
@@ -191,7 +191,7 @@ class EventBus:
 
         Per receiver, what was sent is what was delivered, conflated, dropped or waits. Exact outside of a drain.
         """
-        self._wake_receivers()
+        self._hand_out(())
         self._book_routes()
         boxes, counts = (*self._boxes.values(), *self._removed), self._counts
         return {
@@ -237,7 +237,10 @@ class EventBus:
 
     def _take_awake(self) -> list[Mailbox]:
         """Return the mailboxes with mail in their fixed order."""
-        self._wake_receivers()
+        if self._fresh:
+            self._hand_out(())
+        if self._busy_routes:
+            self._wake_receivers()
         awake, self._awake = self._awake, []
         for box in awake:
             box.is_awake = False
@@ -246,13 +249,13 @@ class EventBus:
         return awake
 
     def _wake_receivers(self) -> None:
-        if self._fresh:
-            self._hand_out(())
+        """Note who has CONTROL."""
         for route in self._busy_routes:
             route.is_busy = False
             for box in route.boxes:
                 if not box.is_awake:
-                    self._wake(box)
+                    box.is_awake = True
+                    self._awake.append(box)
         self._busy_routes.clear()
 
     def _hand_out(self, next_boxes: tuple[Mailbox, ...]) -> None:
@@ -263,11 +266,13 @@ class EventBus:
         """
         fresh, boxes = self._fresh, self._fresh_for
         self._fresh, self._fresh_for = {}, next_boxes
-        if fresh:
-            for box in boxes:
-                box.take(fresh)
-                if not box.is_awake:
-                    self._wake(box)
+        if not fresh:
+            return
+        for box in boxes:
+            box.take(fresh if box is boxes[-1] else fresh.copy())
+            if not box.is_awake:
+                box.is_awake = True
+                self._awake.append(box)
 
     def _wake(self, box: Mailbox) -> None:
         if not box.is_awake:
@@ -306,6 +311,7 @@ class EventBus:
             self._removed.clear()
 
     def _forget_routes(self) -> None:
+        self._hand_out(())
         self._wake_receivers()
         self._book_routes()
         self._routes.clear()

@@ -71,11 +71,11 @@ class Mailbox:
         return self.control_put - (self.delivered - self.data_delivered) - len(self.control) + self.data_dropped
 
     def take(self, fresh: dict[str, Message]) -> None:
-        """Put the newest DATA messages into their slots."""
+        """Put the newest DATA messages into their slots; `fresh` is this mailbox's own from here on."""
         if self.slots:
             self.slots.update(fresh)
         else:
-            self.slots = fresh.copy()
+            self.slots = fresh
 
     def run(self) -> int:
         """Hand at most `BATCH` messages of each lane to the actor, DATA once CONTROL is empty; return how many.
