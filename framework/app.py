@@ -130,10 +130,15 @@ def build(
         wall_s=time.monotonic,
     )
     _connect(wires, process)
+    return _recovered(process)
+
+
+def _recovered(process: TradingProcess) -> TradingProcess:
+    """Bring back the state of the run before; a start that is refused leaves nothing open."""
     try:
         process.recover()
     except TidebookError:
-        writer.close()  # a start that is refused leaves nothing open
+        process.writer.close()
         raise
     return process
 
