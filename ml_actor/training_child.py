@@ -114,8 +114,9 @@ class TrainingChild:
             self._end(progress, "FAILED", "the service was stopped")
             raise
         finally:
-            self._task = None
+            # The process first: as long as it lives, no other training may start.
             await self._end_process()
+            self._task = None
 
     async def _child(self, job: TrainingJob, progress: Progress) -> TrainingResult:
         """Run the child and return its result line; a refusal in its place if there is none."""
