@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -483,13 +484,13 @@ def test_the_status_is_a_table_or_json(run: Run, tmp_path: Path) -> None:
 
 
 def test_models_are_listed_with_the_champion(run: Run, tmp_path: Path) -> None:
-    versions = [{"version": "v0002-b", "trained": "today\x1b[31m"}, {"version": "v0001-a", "trained": "yesterday"}]
+    versions = [{"version": "v0002-b", "reason": "today\x1b[31m"}, {"version": "v0001-a", "reason": "yesterday"}]
     with running(tmp_path / ".tidebook", {control.Models: {"champion": "v0001-a", "versions": versions}}) as seen:
         code, output, _ = run("models")
         assert json.loads(run("models", "promote", "v0002-b", "--json")[1])["champion"] == "v0001-a"
 
     assert code == 0
-    assert "champion │ v0001-a │ yesterday" in output
+    assert re.search(r"v0001-a │ champion │ +│ yesterday", output)
     assert "today\\x1b[31m" in output
     assert seen[1] == control.Models(action="promote", version_id="v0002-b")
 

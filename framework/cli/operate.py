@@ -22,6 +22,7 @@ from framework.operations.status import Status, status_view
 
 STOP_TIMEOUT_S: Final = 60.0
 MODEL_ACTIONS: Final = ("list", "promote", "rollback")
+MODEL_FACTS: Final = ("horizon_rows", "reason", "promote_reason")
 
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with it.")]
 ConfirmOption = Annotated[bool, typer.Option("--confirm", help="Yes, trade again.")]
@@ -114,17 +115,17 @@ def _check_action(action: str, version: str | None) -> None:
 
 
 def _models_table(result: Any) -> RenderableType:
-    """Return the versions, newest first; the champion is marked. Columns are whatever facts the service gives."""
+    """Return the versions, newest first; the champion is marked. `--json` has every fact that the service gives."""
     versions = [dict(version) for version in result.get("versions", ())]
     if not versions:
         return Text("no model version yet; train one with: main.py train")
-    columns = [name for name in versions[0] if not isinstance(versions[0][name], dict | list)]
     table = Table(title="Models", title_justify="left")
-    for name in ("", *columns):
+    for name in ("version", "", "rows ahead", "trained because", "verdict"):
         table.add_column(name, overflow="fold")
     for version in versions:
-        mark = "champion" if result.get("champion") in (version.get("version"), version.get("version_id")) else ""
-        table.add_row(mark, *(Text(foreign(str(version.get(name, "")), 80)) for name in columns))
+        name = str(version.get("version", ""))
+        mark = "champion" if result.get("champion") == name else ""
+        table.add_row(foreign(name, 40), mark, *(Text(foreign(str(version.get(fact, "")), 200)) for fact in MODEL_FACTS))
     return table
 
 
