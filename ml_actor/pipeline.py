@@ -8,18 +8,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from framework.window import Float64Array, Int64Array
+from framework.window import Float64Array
 from framework.wire import FeedbackItem
 from ml_actor import splits
-from ml_actor.artifacts import pack
 from ml_actor.evaluation import acting, direction_losses, is_better, log_losses, scores, without_nan
 from ml_actor.features.catalogue import INDEX
-from ml_actor.features.engine import AdvancedMLFeatureEngine, select
+from ml_actor.features.engine import AdvancedMLFeatureEngine
 from ml_actor.fitting import Examples, FitRefused, calibrate, choose_rule, choose_tree_weight, fit_linear, fit_regimes, fit_shock, fit_trees
 from ml_actor.models import ModelBundle, pool
 from ml_actor.outcomes import summary
-from ml_actor.preparation import Prepared, Recording, Slice, augmented, golden_windows, prepare, time_slices, training_runs
-from ml_actor.registry import Registry
+from ml_actor.preparation import Prepared, Recording, Slice, augmented, prepare, time_slices, training_runs
+from ml_actor.promotion import save_version
 from ml_actor.training_job import TrainingJob, TrainingResult
 
 Report = Callable[[str, float], None]
@@ -50,7 +49,7 @@ def train_on(
         return TrainingResult(ok=False, reason=f"negative control: shuffled labels gave a skill of {skill:.4f}; the data leaks its labels")
     report("save", 0.95)
     facts |= {"data": _data_facts(prepared, refused_parts), "feedback": summary(feedback)} | _origin(job)
-    return _save(bundle, prepared, job, without_nan(facts))
+    return save_version(bundle, prepared, job, without_nan(facts))
 
 
 def _fit(prepared: Sequence[Prepared], job: TrainingJob, report: Report) -> tuple[ModelBundle, dict[str, Any]]:
@@ -164,61 +163,7 @@ def _last_row(recording: Recording) -> list[int]:
     return [int(rows.ts_event[-1]), int(rows.sequence[-1])] if len(rows) else []
 
 
-def unseen_rows(recording: Recording, data_facts: dict[str, Any]) -> Int64Array:
-    """Return the positions of the rows that a version with these data facts was not trained on.
-
-    They are behind the last row that it was trained on; if the dataset no longer holds that row, they are later than it.
-    """
-    rows = recording.rows
-    last = data_facts["last"].get(recording.instrument_id)
-    if not last:
-        return np.arange(len(rows))
-    found = np.flatnonzero((rows.ts_event == last[0]) & (rows.sequence == last[1]))
-    return np.arange(found[-1] + 1, len(rows)) if len(found) else np.flatnonzero(rows.ts_event > last[0])
-
-
 def _origin(job: TrainingJob) -> dict[str, Any]:
     names = ("numpy", "sklearn", "lightgbm", "treelite", "hmmlearn", "numba")
     libraries = {name: str(getattr(sys.modules[name], "__version__", "")) for name in names if name in sys.modules}
     return {"job_id": job.job_id, "reason": job.reason, "seed": job.seed, "requested_ns": job.requested_ns, "libraries": libraries}
-
-
-def _save(bundle: ModelBundle, prepared: Sequence[Prepared], job: TrainingJob, facts: dict[str, Any]) -> TrainingResult:
-    registry = Registry(job.models_dir)
-    promote, reason = _gate(bundle, registry, prepared, facts)
-    facts |= {"promote": promote, "promote_reason": reason}
-    files = pack(bundle, golden_windows(prepared, job.window_rows))
-    version = registry.save(files, window_rows=job.window_rows, horizon_rows=job.horizon_rows, facts=facts)
-    return TrainingResult(ok=True, version=version, metrics=facts["metrics"], promote=promote, promote_reason=reason)
-
-
-def _gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Prepared], facts: dict[str, Any]) -> tuple[bool, str]:
-    """Say whether the new model should serve.
-
-    It must tell up from down better than a coin on the test slice (which is what strategies act on; shares of unmoved
-    rows drift and say nothing about that), and have less log-loss than the champion on rows that neither has seen.
-    """
-    beats_coin, evidence = facts["metrics"]["beats_coin"]
-    if not beats_coin:
-        return False, f"no skill about the direction on the test slice: {evidence}"
-    champion = registry.load_champion()
-    if champion is None:
-        return True, f"no champion yet, and skill about the direction: {evidence}"
-    if champion.horizon_rows != bundle.horizon_rows:
-        return True, f"the horizon changed from {champion.horizon_rows} to {bundle.horizon_rows} rows"
-    seen = registry.manifest(champion.version).facts["data"]
-    losses = [_losses_unseen(seen, part, bundle, champion) for part in prepared]
-    ours, theirs = (np.concatenate([pair[side] for pair in losses]) for side in range(2))
-    return is_better(ours, theirs, bundle.horizon_rows)
-
-
-def _losses_unseen(seen: dict[str, Any], part: Prepared, ours: ModelBundle, theirs: ModelBundle) -> tuple[Float64Array, Float64Array]:
-    rows = part.recording.rows
-    unseen = np.intersect1d(np.flatnonzero(part.slices == splits.TEST), unseen_rows(part.recording, seen))
-    if not len(unseen):
-        return np.zeros(0), np.zeros(0)
-    start = max(0, int(unseen[0]) - max(ours.window_rows, theirs.window_rows) + 1)
-    tail, classes = select(rows, slice(start, len(rows))), part.labels.classes[unseen]
-    both = (model.predict_rows(tail, has_trades=part.recording.has_trades)[unseen - start] for model in (ours, theirs))
-    first, second = (log_losses(probabilities, classes) for probabilities in both)
-    return first, second

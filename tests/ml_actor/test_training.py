@@ -19,7 +19,7 @@ from framework.errors import IntegrityError
 from framework.model import Instrument
 from framework.window import Rows
 from framework.wire import FeedbackItem
-from ml_actor import pipeline, training
+from ml_actor import pipeline, promotion, training
 from ml_actor.artifacts import FILES
 from ml_actor.features.engine import select
 from ml_actor.outcomes import DECISION_WEIGHT, decision_weights, read_feedback, summary
@@ -214,8 +214,8 @@ def test_rows_of_a_market_that_started_its_clock_again_are_unseen_by_the_champio
     recording = pipeline.Recording(instrument_id="ES.SIM", tick_size=0.25, has_trades=True, rows=both)
     last = {"ES.SIM": [int(first.ts_event[-1]), int(first.sequence[-1])]}
 
-    assert pipeline.unseen_rows(recording, {"last": last}).tolist() == list(range(300, 500))
-    assert pipeline.unseen_rows(recording, {"last": {}}).tolist() == list(range(500))
+    assert promotion.unseen_rows(recording, {"last": last}).tolist() == list(range(300, 500))
+    assert promotion.unseen_rows(recording, {"last": {}}).tolist() == list(range(500))
     assert (np.diff(recording.times) > 0).all()
 
 
