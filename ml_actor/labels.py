@@ -49,6 +49,16 @@ def label_rows(rows: Rows, *, horizon_rows: int, min_history: int) -> Labels:
     return Labels(moves=moves, is_valid=is_valid)
 
 
+def classify(moves: Int64Array, threshold: float) -> Int64Array:
+    """Return `DOWN`, `FLAT` or `UP` per move: flat is a move of at most `threshold` half ticks, either way."""
+    return np.where(np.abs(moves) > threshold, np.sign(moves), 0) + 1
+
+
+def positions(segment: Int64Array) -> Int64Array:
+    """Return per row how many rows of its run of equal segments come before it."""
+    return _runs(segment)[1] - 1
+
+
 def _runs(segment: Int64Array) -> tuple[Int64Array, Int64Array]:
     """Return per row the number of its run of equal segments, and how many rows the run has up to it."""
     starts = np.flatnonzero(np.append(True, np.diff(segment) != 0))
