@@ -41,6 +41,14 @@ Money = Annotated[
     Field(ge=-1_000_000_000, le=1_000_000_000, allow_inf_nan=False),
     WithJsonSchema({"type": "number", "minimum": -1_000_000_000, "maximum": 1_000_000_000}),
 ]
+Limit = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    Field(ge=0, le=1_000_000_000_000, allow_inf_nan=False),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1_000_000_000_000}),
+]
+HourOfDay = Annotated[float, Field(ge=0, lt=24, allow_inf_nan=False)]
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,253}$", description="a host name or an address")]
 FilePath = Annotated[str, Field(min_length=1, max_length=1_000, description="a path")]
 
@@ -130,15 +138,56 @@ class TrainingConfig(Settings):
         return self
 
 
-class RiskLimits(Settings):
-    """Limits of the risk gate. Quantities in lots, per strategy and instrument unless said otherwise."""
+class ScopeLimits(Settings):
+    """Limits of one strategy, one instrument or the account; 0 is no limit. All orders within the scope count together.
+
+    Quantities in lots, money in the instrument's currency. A position limit is per instrument in every scope.
+    """
+
+    max_order_quantity: Limit = 0
+    max_order_notional: Amount = Decimal(0)
+    max_position: Limit = 0
+    max_open_orders: Limit = 0
+    max_orders_per_second: Limit = 0
+    max_orders_per_minute: Limit = 0
+    max_notional_per_minute: Amount = Decimal(0)
+    max_daily_loss: Amount = Decimal(0)
+    max_drawdown: Amount = Decimal(0)
+    max_consecutive_losses: Limit = 0
+    max_fills_unattended: Limit = 0
+
+
+class AccountLimits(ScopeLimits):
+    """Limits of everything together. `cash` and `margin_share`: open notional x share must be covered by cash and profit."""
+
+    max_gross_notional: Amount = Decimal(0)
+    cash: Amount = Decimal(0)
+    margin_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.1
+
+
+class RiskLimits(ScopeLimits):
+    """Limits of the risk gate (`docs/risk.md`). Those of `ScopeLimits` here are for each strategy; the tightest of all scopes rules."""
 
     max_order_quantity: Count = 10
     max_position: Count = 20
-    price_collar_ticks: Count = 40
-    max_orders_per_second: Count = 20
     max_open_orders: Count = 50
+    max_orders_per_second: Count = 20
+    max_orders_per_minute: Limit = 600
+    price_collar_ticks: Count = 40
+    last_trade_collar_ticks: Limit = 200
     max_book_age_s: Positive = 5.0
+    max_intent_age_s: Positive = 1.0
+    max_prediction_age_s: Positive = 10.0
+    duplicate_window_s: NotNegative = 1.0
+    prevent_self_trade: bool = True
+    max_cancels_per_second: Count = 100
+    answer_timeout_s: Positive = 5.0
+    day_starts_hour_utc: HourOfDay = 0.0
+    session_ends_hour_utc: HourOfDay = 21.0
+    flat_before_session_end_s: Annotated[float, Field(ge=0, lt=86_400, allow_inf_nan=False)] = 0.0
+    account: AccountLimits = AccountLimits()
+    strategies: dict[StrategyName, ScopeLimits] = {}
+    instruments: dict[InstrumentId, ScopeLimits] = {}
 
 
 class PaperConfig(Settings):
