@@ -12,12 +12,18 @@ import pyarrow.parquet as pq
 from framework.errors import ConfigError, IntegrityError
 from framework.market.feed import ReplayFeed
 from framework.market.formats.databento import DatabentoSource
+from framework.market.formats.lobster import LobsterSource
+from framework.market.formats.lobster import is_name as is_lobster_name
 from framework.market.formats.recording import RecordingSource
 from framework.market.formats.shfe import ShfeSource, is_layout
 from framework.market.formats.source import Source, make_feed
 
-ALLOWED: Final = "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet) and Databento DBN (plain or zstd)"
+ALLOWED: Final = (
+    "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet), Databento DBN (plain or zstd) "
+    "and LOBSTER (the zip, or one CSV of the pair)"
+)
 _PARQUET: Final = b"PAR1"
+_ZIP: Final = b"PK\x03\x04"
 _DBN: Final = (b"DBN", b"\x28\xb5\x2f\xfd")
 
 
@@ -41,6 +47,8 @@ def open_source(path: Path, *, book_interval_ns: int = 0) -> Source:
         return _open_parquet(path)
     if magic.startswith(_DBN):
         return DatabentoSource(path, book_interval_ns=book_interval_ns)
+    if magic == _ZIP or is_lobster_name(path.name):
+        return LobsterSource(path)
     found = f"begins with {magic!r}" if magic else "is empty"
     raise ConfigError(f"{path}: {found}, which is no recording; {ALLOWED}")
 

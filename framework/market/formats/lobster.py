@@ -1,0 +1,287 @@
+"""LOBSTER order-book data of NASDAQ stocks: a message file and the book after each message, in the provider's zip or unpacked.
+
+Row i of the order-book file is the book after row i of the message file. Every row yields its book, numbered by its row, also where
+it is the book before (an execution of a hidden order): who counts rows counts the file's. An execution also yields a trade, ahead of its
+book; the file names the side of the resting order, so the aggressor is the other one. A cross trade has no aggressor.
+Times are seconds after midnight in New York on the date in the file's name.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import date, datetime
+from decimal import Decimal
+from itertools import compress
+from pathlib import Path
+from typing import IO, Any, Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from framework.errors import ConfigError, IntegrityError
+from framework.messages import BookSnapshot, MarketEvent, SessionChanged, TradeTick
+from framework.model import NS_PER_S, Instrument, Side
+from framework.window import LEVELS
+
+TICK: Final = 100
+"""One cent in the unit of the files, a ten-thousandth of a dollar."""
+NO_LEVEL: Final = 9_999_999_999
+"""Price of a level that is not there (with a minus on the bid side)."""
+
+_NAME: Final = re.compile(r"(?P<symbol>[A-Z][A-Z.\-]*)_(?P<date>\d{4}-\d\d-\d\d)_\d+_\d+_(?P<kind>message|orderbook)_(?P<levels>\d+)\.csv")
+_NEW_YORK: Final = ZoneInfo("America/New_York")
+_MESSAGE_TYPES: Final = {
+    "time": pa.decimal128(18, 9),
+    "type": pa.int8(),
+    "order_id": pa.int64(),
+    "size": pa.int64(),
+    "price": pa.int64(),
+    "direction": pa.int8(),
+}
+_EXECUTIONS: Final = (4, 5, 6)
+_HIDDEN: Final = 5
+_CROSS: Final = 6
+_HALT: Final = 7
+_BLOCK_BYTES: Final = 1 << 20
+_SESSIONS: Final = {-1: (False, "halt"), 1: (True, "halt over")}
+_BROKEN: Final = (pa.ArrowException, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
+
+Array = npt.NDArray[Any]
+Levels = list[tuple[int, ...]]
+Opener = Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+def is_name(name: str) -> bool:
+    """Return whether a file of this name is one half of an unpacked pair."""
+    return _NAME.fullmatch(name) is not None
+
+
+class LobsterSource:
+    """One stock on one day. Opening reads the message file's times from end to end.
+
+    `path` is the provider's zip, or the message or order-book file of an unpacked pair. Of more than ten levels the best ten are
+    replayed. Raises `ConfigError` (no pair, rows out of order) or `IntegrityError` (cut or damaged).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.read_share = 0.0
+        self.next_sequence = 0
+        self.row = 0
+        name, self._open_messages, self._open_books = _pair_in_zip(path) if zipfile.is_zipfile(path) else _pair_of_files(path)
+        self._levels = int(name["levels"])
+        self._midnight_ns = _midnight_ns(name["date"], path)
+        self.instruments: tuple[Instrument, ...] = (
+            Instrument(instrument_id=f"{name['symbol']}.NASDAQ", tick_size=Decimal("0.01"), session_gap_s=600.0),
+        )
+        self._scan()
+
+    def where(self) -> str:
+        """Return which row the last event came from."""
+        return f"row {self.row}"
+
+    def events(self, first_sequence: int) -> Iterator[MarketEvent]:
+        """Yield per row its trade or halt, then its book, numbered from `first_sequence` by row."""
+        self.next_sequence = first_sequence
+        rows_read = 0
+        for messages, books in self._batches():
+            self._check_types(messages, rows_read)
+            yield from self._events(messages, books, rows_read, first_sequence)
+            rows_read += messages.num_rows
+            self.next_sequence = first_sequence + rows_read
+            self.read_share = rows_read / self._row_count
+
+    def _scan(self) -> None:
+        first = last = None
+        count = 0
+        for batch in self._read(self._open_messages, _MESSAGE_TYPES, "message"):
+            times = self._times(batch)
+            self._refuse_backwards(times, last, count)
+            first, last, count = (int(times[0]) if first is None else first), int(times[-1]), count + len(times)
+        if first is None or last is None:
+            raise ConfigError(f"{self.path}: the message file holds no rows; fetch it again")
+        self.start_ns, self.end_ns, self._row_count = first, last, count
+
+    def _refuse_backwards(self, times: Array, before: int | None, first_row: int) -> None:
+        joined = times if before is None else np.concatenate(([before], times))
+        backwards = np.flatnonzero(np.diff(joined) < 0)
+        if backwards.size:
+            row = first_row + int(backwards[0]) + (before is None)
+            raise ConfigError(f"{self.path}: message row {row} is earlier than the row before; fetch the file again, or sort both by time")
+
+    def _check_types(self, messages: pa.RecordBatch, first_row: int) -> None:
+        odd = np.flatnonzero(~np.isin(_column(messages, "type"), (1, 2, 3, *_EXECUTIONS, _HALT)))
+        if odd.size:
+            kind = _column(messages, "type")[odd[0]]
+            raise ConfigError(f"{self.path}: message row {first_row + int(odd[0])} has the unknown type {kind}, allowed are 1 to 7")
+
+    def _times(self, messages: pa.RecordBatch) -> Array:
+        # A decimal is 16 little-endian bytes; of times with 9 decimals the lower 8 are the nanoseconds.
+        column = messages.column("time")
+        if column.null_count:
+            raise ConfigError(f"{self.path}: a message row has no time; fetch the file again")
+        raw = np.frombuffer(column.buffers()[1], "<i8")[2 * column.offset :][: 2 * len(column) : 2]
+        return raw + self._midnight_ns
+
+    def _batches(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        names = {f"{side}_{what}_{level}": pa.int64() for level in range(self._levels) for side in ("ask", "bid") for what in ("p", "s")}
+        messages = self._read(self._open_messages, _MESSAGE_TYPES, "message")
+        books = self._read(self._open_books, names, "order-book")
+        left, right = next(messages, None), next(books, None)
+        row = 0
+        while left is not None and right is not None:
+            count = min(left.num_rows, right.num_rows)
+            yield left.slice(0, count), right.slice(0, count)
+            row += count
+            left = left.slice(count) if count < left.num_rows else next(messages, None)
+            right = right.slice(count) if count < right.num_rows else next(books, None)
+        if left is not None or right is not None:
+            shorter = "order-book" if right is None else "message"
+            raise IntegrityError(f"{self.path}: the {shorter} file ends after row {row - 1}, before the other one; fetch both again")
+
+    def _read(self, opener: Opener, types: dict[str, pa.DataType], kind: str) -> Iterator[pa.RecordBatch]:
+        try:
+            with opener() as file:
+                reader = pa_csv.open_csv(
+                    file,
+                    pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=list(types)),
+                    convert_options=pa_csv.ConvertOptions(column_types=types),
+                )
+                for batch in reader:
+                    yield from [batch] if batch.num_rows else []
+        except _BROKEN as exc:
+            raise IntegrityError(f"{self.path}: the {kind} file is cut or damaged: {str(exc)[:200]}; fetch it again") from exc
+
+    # --- rows to events ----------------------------------------------------------------------------------------------------
+
+    def _events(self, messages: pa.RecordBatch, books: pa.RecordBatch, first_row: int, first_sequence: int) -> Iterator[MarketEvent]:
+        instrument_id = self.instruments[0].instrument_id
+        times = self._times(messages).tolist()
+        asks, bids = self._side(books, "ask", first_row), self._side(books, "bid", first_row)
+        specials = self._specials(messages, first_row)
+        for index, (ts, ask_ticks, ask_sizes, bid_ticks, bid_sizes) in enumerate(zip(times, *asks, *bids, strict=True)):
+            self.row = first_row + index
+            sequence = first_sequence + self.row
+            if index in specials:
+                yield from specials[index](ts, sequence)
+            yield BookSnapshot(
+                instrument_id=instrument_id,
+                ts_event=ts,
+                ts_recv=ts,
+                sequence=sequence,
+                bid_ticks=bid_ticks,
+                bid_sizes=bid_sizes,
+                ask_ticks=ask_ticks,
+                ask_sizes=ask_sizes,
+            )
+
+    def _specials(self, messages: pa.RecordBatch, first_row: int) -> dict[int, Callable[[int, int], Iterator[MarketEvent]]]:
+        """Return what the executions and halts among `messages` yield, by index."""
+        kinds, sizes = _column(messages, "type"), _column(messages, "size")
+        prices, directions = _column(messages, "price"), _column(messages, "direction")
+        found: dict[int, Callable[[int, int], Iterator[MarketEvent]]] = {}
+        for index in np.flatnonzero(np.isin(kinds, _EXECUTIONS)).tolist():
+            kind, resting = int(kinds[index]), int(directions[index])
+            aggressor = None if kind == _CROSS else Side.SELL if resting == 1 else Side.BUY
+            ticks = self._trade_ticks(int(prices[index]), aggressor, kind, first_row + index)
+            found[index] = self._trade(ticks, int(sizes[index]), aggressor)
+        for index in np.flatnonzero(kinds == _HALT).tolist():
+            found[index] = self._halt(int(prices[index]))
+        return found
+
+    def _trade(self, ticks: int, size: int, aggressor: Side | None) -> Callable[[int, int], Iterator[MarketEvent]]:
+        def trade(ts: int, sequence: int) -> Iterator[MarketEvent]:
+            yield TradeTick(
+                instrument_id=self.instruments[0].instrument_id,
+                ts_event=ts,
+                ts_recv=ts,
+                sequence=sequence,
+                price_ticks=ticks,
+                size=size,
+                aggressor=aggressor,
+            )
+
+        return trade
+
+    def _halt(self, code: int) -> Callable[[int, int], Iterator[MarketEvent]]:
+        def halt(ts: int, _: int) -> Iterator[MarketEvent]:
+            if code in _SESSIONS:
+                is_open, reason = _SESSIONS[code]
+                yield SessionChanged(instrument_id=self.instruments[0].instrument_id, ts_event=ts, is_open=is_open, reason=reason)
+
+        return halt
+
+    def _trade_ticks(self, price: int, aggressor: Side | None, kind: int, row: int) -> int:
+        ticks, rest = divmod(price, TICK)
+        if rest and kind != _HIDDEN:
+            raise ConfigError(
+                f"{self.path}: message row {row} has the price {price / 10_000}, no whole number of cents; fetch the file again"
+            )
+        # Hidden orders rest at the mid too, half a cent between two ticks: counted at the tick that is worse for who came.
+        return ticks + (rest > 0 and aggressor is not Side.SELL)
+
+    def _side(self, books: pa.RecordBatch, side: str, first_row: int) -> tuple[Levels, Levels]:
+        levels = range(min(self._levels, LEVELS))
+        prices = np.stack([_column(books, f"{side}_p_{level}") for level in levels], axis=1)
+        sizes = np.stack([_column(books, f"{side}_s_{level}") for level in levels], axis=1)
+        is_there = (sizes > 0) & (np.abs(prices) != NO_LEVEL)
+        odd = np.argwhere((prices % TICK != 0) & is_there)
+        if odd.size:
+            row, level = odd[0].tolist()
+            price = prices[row, level] / 10_000
+            raise ConfigError(f"{self.path}: order-book row {first_row + row} has the price {price}, no whole number of cents")
+        ticks, lots = (prices // TICK).tolist(), sizes.tolist()
+        if is_there.all():
+            return list(map(tuple, ticks)), list(map(tuple, lots))
+        masks = is_there.tolist()
+        return _masked(ticks, masks), _masked(lots, masks)
+
+
+def _masked(rows: list[list[int]], masks: list[list[bool]]) -> Levels:
+    return [tuple(compress(*row)) for row in zip(rows, masks, strict=True)]
+
+
+def _column(batch: pa.RecordBatch, name: str) -> Array:
+    return batch.column(name).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _midnight_ns(day: str, path: Path) -> int:
+    try:
+        midnight = datetime.combine(date.fromisoformat(day), datetime.min.time(), _NEW_YORK)
+    except ValueError as exc:
+        raise ConfigError(f"{path}: its name holds no date: found {day}; give the file back its name") from exc
+    return round(midnight.timestamp()) * NS_PER_S
+
+
+def _pair_in_zip(path: Path) -> tuple[re.Match[str], Opener, Opener]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [found for name in archive.namelist() if (found := _NAME.fullmatch(Path(name).name))]
+            members = {found["kind"]: name for name in archive.namelist() if (found := _NAME.fullmatch(Path(name).name))}
+    except (zipfile.BadZipFile, OSError, ValueError) as exc:
+        raise IntegrityError(f"{path}: a cut or damaged zip: {str(exc)[:200]}; fetch it again") from exc
+    if len(names) != 2 or len(members) != 2:
+        raise ConfigError(f"{path}: must hold one pair SYMBOL_DATE_START_END_message_LEVELS.csv and ..._orderbook_LEVELS.csv")
+    return names[0], _member_opener(path, members["message"]), _member_opener(path, members["orderbook"])
+
+
+def _member_opener(path: Path, member: str) -> Opener:
+    return lambda: zipfile.ZipFile(path).open(member)
+
+
+def _pair_of_files(path: Path) -> tuple[re.Match[str], Opener, Opener]:
+    name = _NAME.fullmatch(path.name)
+    if name is None:
+        raise ConfigError(f"{path}: is not named like SYMBOL_DATE_START_END_message_LEVELS.csv; give the file back its name")
+    pair = [path.with_name(path.name.replace(f"_{name['kind']}_", f"_{kind}_")) for kind in ("message", "orderbook")]
+    for one in pair:
+        if not one.is_file():
+            raise ConfigError(f"{one}: is missing beside {path.name}; a pair is one recording")
+    return name, lambda: pair[0].open("rb"), lambda: pair[1].open("rb")
