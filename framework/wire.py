@@ -312,11 +312,11 @@ def decode_window(request: PredictRequest, payload: bytes, find: FindFault | Non
     _check_counts(request, len(payload))
     count = request.row_count
     # Arrays of one type lie together, so that a handful of views and passes is enough: this is on every request's way.
-    times = np.frombuffer(payload, _I8, 2 * count).reshape(2, count)
-    ticks = np.frombuffer(payload, _I4, 2 * count * LEVELS, times.nbytes).reshape(2, count, LEVELS)
-    floats = np.frombuffer(payload, _F4, (2 * LEVELS + _FLOW) * count, times.nbytes + ticks.nbytes)
+    times: Int64Array = np.ndarray((2, count), _I8, payload)
+    ticks: Int32Array = np.ndarray((2, count, LEVELS), _I4, payload, times.nbytes)
+    floats: Float32Array = np.ndarray((2 * LEVELS + _FLOW) * count, _F4, payload, times.nbytes + ticks.nbytes)
     sizes = floats[: 2 * count * LEVELS].reshape(2, count, LEVELS)
-    bars = np.frombuffer(payload, _F8, request.bar_count * len(BAR_COLUMNS), times.nbytes + ticks.nbytes + floats.nbytes)
+    bars: Float64Array = np.ndarray((request.bar_count, len(BAR_COLUMNS)), _F8, payload, times.nbytes + ticks.nbytes + floats.nbytes)
     _refuse(find(payload, count, request.bar_count) if find else find_fault(times, ticks, sizes, floats, bars))
     return Window(
         instrument_id=request.instrument_id,
@@ -332,7 +332,7 @@ def decode_window(request: PredictRequest, payload: bytes, find: FindFault | Non
             ask_sizes=sizes[1],
             flow=floats[2 * count * LEVELS :].reshape(count, _FLOW),
         ),
-        bars=bars.reshape(request.bar_count, len(BAR_COLUMNS)),
+        bars=bars,
     )
 
 

@@ -175,7 +175,9 @@ SMALL = st.integers(-2, 3)
 @given(
     times=arrays.arrays(np.int64, (2, 3), elements=SMALL),
     ticks=arrays.arrays(np.int32, (2, 3, LEVELS), elements=SMALL),
-    sizes=arrays.arrays(np.float32, (2, 3, LEVELS), elements=st.sampled_from([0.0, 1.0, 2.0, -1.0, math.nan]), fill=st.just(1.0)),
+    sizes=arrays.arrays(
+        np.float32, (2, 3, LEVELS), elements=st.sampled_from([0.0, -0.0, 1.0, 2.0, -1.0, math.nan, -math.inf]), fill=st.just(1.0)
+    ),
     bars=arrays.arrays(np.float64, (6,), elements=st.sampled_from([0.0, math.inf]), fill=st.just(0.0)),
     is_ladder=st.booleans(),
 )

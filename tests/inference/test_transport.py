@@ -118,6 +118,21 @@ async def test_before_it_knows_an_endpoint_it_takes_nothing() -> None:
             assert await service.received() is not None
 
 
+async def test_an_answer_whose_wake_up_went_to_a_send_is_delivered() -> None:
+    with peer() as service:
+        async with started(service.endpoint) as transport:
+            await sent(transport, [b"first"])
+            router: zmq.Socket[bytes] = zmq.Socket.shadow(service.socket)
+            dealer: zmq.Socket[bytes] = zmq.Socket.shadow(transport._socket)
+            assert router.poll(5_000)
+            router.send_multipart(router.recv_multipart())
+            assert dealer.poll(5_000)  # the loop has had no turn: nobody has heard of the answer, and its wake-up is spent
+
+            transport.send([b"second"])
+
+            await until(lambda: transport.got == [[b"first"]])
+
+
 async def test_it_follows_the_service_to_another_port() -> None:
     with peer() as first, peer() as second:
         async with started(first.endpoint) as transport:
