@@ -1,4 +1,4 @@
-"""A bundle as files and back: npz without pickles, treelite checkpoints, and golden windows that must come out the same.
+"""A bundle as files and back: npz without pickles, and golden windows that must come out the same.
 
 Bytes depend on the model alone (npz members carry no time), so the same data and seed give the same files.
 """
@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import treelite
 
 from framework.errors import IntegrityError
 from framework.window import BAR_COLUMNS, Rows, Window
 from ml_actor.calibration import Calibration, CalibrationKind, FlowRule
 from ml_actor.features.engine import AdvancedMLFeatureEngine, select
 from ml_actor.features.regime import RegimeModel
-from ml_actor.features.shock import ShockModel
+from ml_actor.features.shock import shock_from_arrays
+from ml_actor.forest import from_arrays
 from ml_actor.models import LinearModel, ModelBundle, Scores, TreeModel
 
-FILES: Final = ("linear.npz", "trees.tl", "shock.tl", "shock.npz", "regimes.npz", "calibration.npz", "golden.npz")
+FILES: Final = ("linear.npz", "trees.npz", "shock.npz", "regimes.npz", "calibration.npz", "golden.npz")
 """Every version has exactly these beside its manifest."""
 
 _GOLDEN_TOLERANCE: Final = 1e-9
@@ -36,9 +36,8 @@ def pack(bundle: ModelBundle, golden_windows: Sequence[Window]) -> dict[str, byt
         raise ValueError("a bundle is served with fitted feature models: give its engine `shock` and `regimes`")
     return {
         "linear.npz": _npz(offset=linear.offset, scale=linear.scale, weights=linear.weights, intercept=linear.intercept),
-        "trees.tl": bytes(bundle.trees.forest.serialize_bytes()),
-        "shock.tl": bytes(shock.forest.serialize_bytes()),
-        "shock.npz": _npz(medians=shock.medians),
+        "trees.npz": _npz(**bundle.trees.forest.arrays()),
+        "shock.npz": _npz(**shock.arrays()),
         "regimes.npz": _npz(**regimes.arrays()),
         "calibration.npz": _npz(
             kind=np.array(calibration.kind.value),
@@ -58,7 +57,7 @@ def unpack(files: Mapping[str, bytes], version: str) -> ModelBundle:
     calibration = _arrays(files["calibration.npz"])
     tree_weight, neutral_cut, strong_cut = (float(cut) for cut in calibration["cuts"])
     window_rows, horizon_rows = (int(rows) for rows in calibration["rows"])
-    shock = ShockModel(forest=_forest(files["shock.tl"]), medians=_arrays(files["shock.npz"])["medians"])
+    shock = shock_from_arrays(_arrays(files["shock.npz"]))
     regimes = RegimeModel(**_arrays(files["regimes.npz"]))
     bundle = ModelBundle(
         version=version,
@@ -66,7 +65,7 @@ def unpack(files: Mapping[str, bytes], version: str) -> ModelBundle:
         horizon_rows=horizon_rows,
         engine=AdvancedMLFeatureEngine(window_rows=window_rows, shock=shock, regimes=regimes),
         linear=LinearModel(**_arrays(files["linear.npz"])),
-        trees=TreeModel(forest=_forest(files["trees.tl"])),
+        trees=TreeModel(forest=from_arrays(_arrays(files["trees.npz"]))),
         tree_weight=tree_weight,
         calibration=Calibration(kind=CalibrationKind(str(calibration["kind"])), parameters=calibration["parameters"]),
         rule=FlowRule(neutral_cut=neutral_cut, strong_cut=strong_cut),
@@ -84,10 +83,6 @@ def _npz(**arrays: Any) -> bytes:
 def _arrays(content: bytes) -> dict[str, Any]:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: np.ascontiguousarray(archive[name]) if archive[name].ndim else archive[name] for name in archive.files}
-
-
-def _forest(content: bytes) -> Any:
-    return treelite.Model.deserialize_bytes(content)
 
 
 def _numbers(scores: Scores) -> list[float]:

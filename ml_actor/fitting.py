@@ -21,6 +21,7 @@ from ml_actor.evaluation import log_losses, matthews
 from ml_actor.features.catalogue import INDEX, REGIMES, SHOCK_INPUTS
 from ml_actor.features.regime import RegimeModel, stationary
 from ml_actor.features.shock import ShockModel
+from ml_actor.forest import from_treelite
 from ml_actor.labels import FLAT, UP
 from ml_actor.models import LinearModel, TreeModel, pool
 
@@ -120,12 +121,14 @@ def fit_shock(features: Float64Array, seed: int) -> tuple[ShockModel, float]:
     chosen = features[:, [INDEX[name] for name in SHOCK_INPUTS]]
     medians = np.array([_median(column) for column in chosen.T])
     stride = -(-len(features) // MAX_SHOCK_ROWS)
-    model = ShockModel(forest=None, medians=medians)
+    model = ShockModel(forest=None, medians=medians, usual_path=1.0)
     inputs = model.inputs(features[::stride])
     forest = IsolationForest(n_estimators=50, max_samples=min(256, len(inputs)), random_state=seed, n_jobs=1).fit(inputs)
-    served = ShockModel(forest=treelite.sklearn.import_model(forest), medians=medians)
+    imported = treelite.sklearn.import_model(forest)
+    usual_path = float(imported.get_header_accessor().get_field("ratio_c")[0])
+    served = ShockModel(forest=from_treelite(imported), medians=medians, usual_path=usual_path)
     sample = slice(0, 500)
-    difference = check_equal("shock.tl", served.scores(features[::stride][sample]), -forest.score_samples(inputs[sample]))
+    difference = check_equal("shock.npz", served.scores(features[::stride][sample]), -forest.score_samples(inputs[sample]))
     return served, difference
 
 
@@ -159,10 +162,10 @@ def fit_trees(train: Examples, validation: Examples | None, *, seed: int, rounds
     stop: list[Any] = [lightgbm.early_stopping(PATIENCE_ROUNDS, verbose=False)] if validation else []
     booster = lightgbm.train({**TREES, "seed": seed}, data, rounds, valid_sets=later, callbacks=stop)
     booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
-    served = TreeModel(forest=treelite.frontend.from_lightgbm(booster))
+    served = TreeModel(forest=from_treelite(treelite.frontend.from_lightgbm(booster)))
     sample = train.features[:: max(1, len(train) // 500)].copy()
     sample[::5] = np.where(np.random.default_rng(seed).random(sample[::5].shape) < 0.3, np.nan, sample[::5])
-    return served, check_equal("trees.tl", served.scores(sample), np.asarray(booster.predict(sample, raw_score=True)))
+    return served, check_equal("trees.npz", served.scores(sample), np.asarray(booster.predict(sample, raw_score=True)))
 
 
 def choose_tree_weight(linear: Float64Array, trees: Float64Array, classes: Int64Array) -> float:

@@ -1,6 +1,6 @@
-"""What serves: a compiled linear model, boosted trees in treelite, their pool, and the bundle that predicts.
+"""What serves: a compiled linear model, boosted trees, their pool, and the bundle that predicts.
 
-No learning library is imported here: `fitting` trains and hands over plain arrays and treelite bytes.
+No learning library is imported here: `fitting` trains and hands over plain arrays.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import treelite
 from numba import njit
 
 from framework.model import FlowType
@@ -18,6 +17,7 @@ from framework.window import Float64Array, Rows, Window
 from ml_actor.calibration import Calibration, CalibrationKind, FlowRule
 from ml_actor.features.catalogue import ALL_NAMES, REGIMES
 from ml_actor.features.engine import AdvancedMLFeatureEngine
+from ml_actor.forest import Forest
 
 _FIRST_REGIME: Final = len(ALL_NAMES) - REGIMES
 _SHOCK_SCORE: Final = _FIRST_REGIME - 1
@@ -44,14 +44,13 @@ class LinearModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeModel:
-    """LightGBM's multiclass trees, loaded into treelite."""
+    """LightGBM's multiclass trees as a forest of flat arrays."""
 
-    forest: Any
+    forest: Forest
 
     def scores(self, features: Float64Array) -> Float64Array:
         """Return (n, 3) raw margins."""
-        margins = treelite.gtil.predict(self.forest, features, nthread=1, pred_margin=True)
-        return np.asarray(margins, np.float64).reshape(len(features), 3)
+        return self.forest.margins(features)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

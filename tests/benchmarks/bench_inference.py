@@ -43,7 +43,7 @@ def library_calls(bundle: ModelBundle, recording: Recording, row: int) -> dict[s
     assert regimes is not None
     forest = IsolationForest(n_estimators=50, random_state=1, n_jobs=1).fit(shock.inputs(features))
     logistic = LogisticRegression(max_iter=20, tol=1.0).fit(dense, classes)
-    rounds = bundle.trees.forest.num_tree // 3
+    rounds = bundle.trees.forest.tree_count // 3
     trees = lightgbm.LGBMClassifier(**{**TREES, "n_estimators": rounds, "n_jobs": 1, "num_class": None}).fit(dense, classes)
     hmm = GaussianHMM(3, covariance_type="diag")
     hmm.startprob_, hmm.transmat_, hmm.means_, hmm.covars_ = regimes.start, regimes.transition, regimes.means, regimes.variances
@@ -86,7 +86,7 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
     p50, p99 = served["predict"]
     return {
         "benchmark": "inference",
-        "trees": bundle.trees.forest.num_tree,
+        "trees": bundle.trees.forest.tree_count,
         "predict_us": {"p50": round(p50, 1), "p99": round(p99, 1), "target_p50": TARGET_PREDICT_US},
         "parts_us": {name: round(quantiles[0], 1) for name, quantiles in served.items() if name != "predict"},
         "libraries_us": {name: round(value, 1) for name, value in libraries.items()},

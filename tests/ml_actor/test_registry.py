@@ -82,7 +82,7 @@ def test_rolling_back_passes_over_a_damaged_version(models_copy: Registry, files
     damaged, third = save_again(models_copy, files), save_again(models_copy, files)
     for name in (version, damaged, third):
         models_copy.promote(name)
-    flip_bit(models_copy.directory / damaged / "trees.tl", 77)
+    flip_bit(models_copy.directory / damaged / "trees.npz", 77)
 
     assert models_copy.rollback() == version
 
@@ -165,7 +165,7 @@ def test_a_damaged_champion_falls_back_to_the_one_before_and_says_so(models_copy
 
 def test_without_any_sound_version_there_is_no_champion_and_every_reason_is_told(models_copy: Registry, version: str) -> None:
     models_copy.promote(version)
-    flip_bit(models_copy.directory / version / "shock.tl", 1_000)
+    flip_bit(models_copy.directory / version / "shock.npz", 1_000)
 
     assert models_copy.load_champion() is None
     assert [refused.version for refused in models_copy.refused] == [version]

@@ -165,7 +165,7 @@ def test_a_served_form_that_differs_from_its_fit_is_refused(
     make_market: MarketMaker, train_rows: Trainer, job_for: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def differs(*_: Any, **__: Any) -> Any:
-        raise pipeline.FitRefused("trees.tl: the served form differs from the fitted model by 0.1")
+        raise pipeline.FitRefused("trees.npz: the served form differs from the fitted model by 0.1")
 
     monkeypatch.setattr(pipeline, "fit_trees", differs)
 
