@@ -21,6 +21,7 @@ from framework.model import (
     TimeInForce,
     TradeOutcome,
     TradingState,
+    TriggerPrice,
 )
 from framework.window import DomView
 
@@ -86,12 +87,16 @@ class Bar(Message, frozen=True, kw_only=True, gc=False):
 
 
 class SessionChanged(Message, frozen=True, kw_only=True, gc=False):
-    """Trading in an instrument opened or closed (session break, halt, gap in the feed)."""
+    """Trading in an instrument opened or closed (session break, halt, gap in the feed).
+
+    A closing with `is_halt` interrupts the session: DAY orders stay. Auctions are left out: an opening is continuous trading.
+    """
 
     instrument_id: str
     ts_event: int
     is_open: bool
     reason: str
+    is_halt: bool = False
 
 
 class BookInvalid(Message, frozen=True, kw_only=True, gc=False):
@@ -261,7 +266,14 @@ class MLStateChanged(Message, frozen=True, kw_only=True, gc=False):
 
 
 class SubmitOrder(Message, frozen=True, kw_only=True, gc=False):
-    """Command to Execution: run the risk gate on this order and send it. `limit_ticks` is None for a market order."""
+    """Command to Execution: run the risk gate on this order and send it.
+
+    `limit_ticks` is None for MARKET, STOP and TRAILING_STOP. `stop_ticks` is the price that sets off a stop (of a TRAILING_STOP: its
+    first one, None: `trail_ticks` from the quote at the time). `expire_ns` goes with GTD. `post_only`: rejected rather than take.
+
+    Execution holds what it can do for any venue (`framework.trading.contingent`): stops; an order with a `parent_id` until that
+    order fills, and then for as many lots; of the orders with one `oco_id` only one may fill.
+    """
 
     client_order_id: str
     strategy_id: str
@@ -274,6 +286,36 @@ class SubmitOrder(Message, frozen=True, kw_only=True, gc=False):
     ts_event: int
     reduce_only: bool = False
     decision_id: str | None = None
+    stop_ticks: int | None = None
+    trail_ticks: int | None = None
+    trigger: TriggerPrice = TriggerPrice.QUOTE
+    post_only: bool = False
+    expire_ns: int | None = None
+    parent_id: str = ""
+    oco_id: str = ""
+
+
+class SubmitList(Message, frozen=True, kw_only=True, gc=False):
+    """Command to Execution: send these orders (a bracket, an OCO pair), or deny all of them if one is denied."""
+
+    strategy_id: str
+    ts_event: int
+    orders: tuple[SubmitOrder, ...]
+
+
+class ReplaceOrder(Message, frozen=True, kw_only=True, gc=False):
+    """Command to Execution: change an open order; None leaves a field as it is. `quantity` is the new total, fills included.
+
+    Execution numbers the changes of an order by `revision`, from 1, and lets one be under way at a time.
+    """
+
+    client_order_id: str
+    strategy_id: str
+    ts_event: int
+    quantity: int | None = None
+    limit_ticks: int | None = None
+    stop_ticks: int | None = None
+    revision: int = 0
 
 
 class CancelOrder(Message, frozen=True, kw_only=True, gc=False):
@@ -285,7 +327,7 @@ class CancelOrder(Message, frozen=True, kw_only=True, gc=False):
 
 
 class ReportKind(StrEnum):
-    """What a venue says about an order."""
+    """What a venue says about an order. TRIGGERED: a stop was set off. RESTATED: it changed unasked (a trailing stop moved)."""
 
     ACCEPTED = "ACCEPTED"
     REJECTED = "REJECTED"
@@ -293,13 +335,19 @@ class ReportKind(StrEnum):
     CANCELED = "CANCELED"
     EXPIRED = "EXPIRED"
     CANCEL_REJECTED = "CANCEL_REJECTED"
+    REPLACED = "REPLACED"
+    REPLACE_REJECTED = "REPLACE_REJECTED"
+    TRIGGERED = "TRIGGERED"
+    RESTATED = "RESTATED"
     LOST = "LOST"
 
 
 class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
     """Any venue message about an order. The `last_*` fields, `trade_id`, `fee` and `liquidity` are those of a FILLED.
 
-    LOST says that the answer to a request did not come (the order becomes UNKNOWN).
+    LOST says that the answer to a request did not come (the order becomes UNKNOWN). `quantity`, `limit_ticks` and `stop_ticks`
+    are the order's present ones where a report tells them (REPLACED, RESTATED, ACCEPTED); `revision` is that of the change which a
+    REPLACED or REPLACE_REJECTED answers.
     """
 
     client_order_id: str
@@ -312,6 +360,10 @@ class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
     fee: Decimal = Decimal(0)
     liquidity: Liquidity | None = None
     reason: str = ""
+    quantity: int | None = None
+    limit_ticks: int | None = None
+    stop_ticks: int | None = None
+    revision: int = 0
 
 
 class OrderUpdated(Message, frozen=True, kw_only=True, gc=False):
@@ -329,6 +381,9 @@ class OrderUpdated(Message, frozen=True, kw_only=True, gc=False):
     status: OrderStatus
     reason: str = ""
     decision_id: str | None = None
+    order_type: OrderType = OrderType.LIMIT
+    stop_ticks: int | None = None
+    time_in_force: TimeInForce = TimeInForce.DAY
 
 
 class Filled(Message, frozen=True, kw_only=True, gc=False):

@@ -40,32 +40,71 @@ class OrderType(StrEnum):
 
     MARKET = "MARKET"
     LIMIT = "LIMIT"
+    STOP = "STOP"
+    STOP_LIMIT = "STOP_LIMIT"
+    TRAILING_STOP = "TRAILING_STOP"
+
+    @property
+    def has_limit(self) -> bool:
+        """Return whether an order of this type needs a limit price."""
+        return self in (OrderType.LIMIT, OrderType.STOP_LIMIT)
+
+    @property
+    def is_stop(self) -> bool:
+        """Return whether an order of this type waits for a price before it may trade."""
+        return self in (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
 
 
 class TimeInForce(StrEnum):
-    """How long an order lives."""
+    """How long an order lives. DAY: to the end of the session. GTC, GTD: over breaks, GTD until `expire_ns`. FOK: all or nothing."""
 
     DAY = "DAY"
+    GTC = "GTC"
+    GTD = "GTD"
     IOC = "IOC"
+    FOK = "FOK"
+
+    @property
+    def rests(self) -> bool:
+        """Return whether what does not trade at once stays in the book."""
+        return self not in (TimeInForce.IOC, TimeInForce.FOK)
+
+
+class TriggerPrice(StrEnum):
+    """Which price sets off a stop: the quote that it would trade at (a buy stop: the best ask), or the last trade."""
+
+    QUOTE = "QUOTE"
+    LAST = "LAST"
 
 
 class OrderStatus(StrEnum):
-    """State of one of our orders, in FIX's words (DENIED: our risk gate said no; REJECTED: the venue did)."""
+    """State of one of our orders, in FIX's words (DENIED: our risk gate said no; REJECTED: the venue did).
 
-    SUBMITTED = "SUBMITTED"
-    ACCEPTED = "ACCEPTED"
+    SUSPENDED: held here and not at the venue (a stop that waits for its price, a leg that waits for its entry). UNKNOWN is not FIX's:
+    the answer to a request did not come, and only evidence ends it. A replaced order is NEW or PARTIALLY_FILLED again.
+    """
+
+    PENDING_NEW = "PENDING_NEW"
+    NEW = "NEW"
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
     PENDING_CANCEL = "PENDING_CANCEL"
+    PENDING_REPLACE = "PENDING_REPLACE"
+    SUSPENDED = "SUSPENDED"
     UNKNOWN = "UNKNOWN"
     FILLED = "FILLED"
     CANCELED = "CANCELED"
     EXPIRED = "EXPIRED"
     REJECTED = "REJECTED"
     DENIED = "DENIED"
+    # The names of version 0.1.
+    SUBMITTED = "PENDING_NEW"
+    ACCEPTED = "NEW"
 
 
-IN_FLIGHT: Final = frozenset({OrderStatus.SUBMITTED, OrderStatus.PENDING_CANCEL, OrderStatus.UNKNOWN})
-OPEN: Final = IN_FLIGHT | {OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED}
+IN_FLIGHT: Final = frozenset(
+    {OrderStatus.PENDING_NEW, OrderStatus.PENDING_CANCEL, OrderStatus.PENDING_REPLACE, OrderStatus.UNKNOWN},
+)
+OPEN: Final = IN_FLIGHT | {OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.SUSPENDED}
 CLOSED: Final = frozenset(OrderStatus) - OPEN
 
 
@@ -118,7 +157,11 @@ class TradingState(StrEnum):
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
-    """What is traded. `instrument_id` is `SYMBOL.VENUE`; `multiplier` is money per 1.0 of price per unit of size."""
+    """What is traded. `instrument_id` is `SYMBOL.VENUE`; `multiplier` is money per 1.0 of price per unit of size.
+
+    `margin_per_lot` is money that a venue wants for each open lot (0: none). Orders beyond `lower_limit_ticks` and `upper_limit_ticks`
+    are refused where those are set.
+    """
 
     instrument_id: str
     tick_size: Decimal
@@ -127,6 +170,9 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     currency: str = "USD"
     has_trades: bool = True
     session_gap_s: float = 60.0
+    margin_per_lot: Decimal = Decimal(0)
+    lower_limit_ticks: int | None = None
+    upper_limit_ticks: int | None = None
 
     @property
     def symbol(self) -> str:

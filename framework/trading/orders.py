@@ -3,40 +3,64 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Context, Decimal
 from enum import StrEnum
 from typing import Final
 
-from framework.messages import ExecutionReport, OrderUpdated, ReportKind, SubmitOrder
-from framework.model import CLOSED, OPEN, OrderStatus, OrderType
+from framework.messages import ExecutionReport, OrderUpdated, ReplaceOrder, ReportKind, SubmitOrder
+from framework.model import CLOSED, OPEN, OrderStatus
 
 LARGEST_FEE: Final = 1_000_000_000_000
+# Wide enough that no sum of fees is ever rounded; the default context keeps 28 digits.
+_EXACT: Final = Context(prec=100)
 S = OrderStatus
+R = ReportKind
+# NEW stands for "alive, as far as the venue has confirmed it": see `Order._settle`.
 _ALIVE: Final = {
-    ReportKind.ACCEPTED: S.ACCEPTED,
-    ReportKind.REJECTED: S.REJECTED,
-    ReportKind.CANCELED: S.CANCELED,
-    ReportKind.EXPIRED: S.EXPIRED,
-    ReportKind.CANCEL_REJECTED: S.ACCEPTED,
-    ReportKind.LOST: S.UNKNOWN,
+    R.ACCEPTED: S.NEW,
+    R.REJECTED: S.REJECTED,
+    R.CANCELED: S.CANCELED,
+    R.EXPIRED: S.EXPIRED,
+    R.CANCEL_REJECTED: S.NEW,
+    R.REPLACED: S.NEW,
+    R.REPLACE_REJECTED: S.NEW,
+    R.TRIGGERED: S.NEW,
+    R.RESTATED: S.NEW,
+    R.LOST: S.UNKNOWN,
 }
-# What may come late or twice without telling anything new: the answer to a cancel that lost its race, an acknowledgement behind the fills.
-_LATE: Final = (ReportKind.ACCEPTED, ReportKind.CANCEL_REJECTED, ReportKind.LOST)
+# What may come late or twice without telling anything new: the answer to a request that lost its race, an acknowledgement behind the fills.
+_LATE: Final = (R.ACCEPTED, R.CANCEL_REJECTED, R.REPLACED, R.REPLACE_REJECTED, R.TRIGGERED, R.RESTATED, R.LOST)
+
+
+def _staying(status: OrderStatus, *kinds: ReportKind) -> dict[ReportKind, OrderStatus]:
+    return dict.fromkeys(kinds, status)
+
+
 NEXT: Final[dict[OrderStatus, dict[ReportKind, OrderStatus]]] = {
-    S.SUBMITTED: _ALIVE,
-    S.ACCEPTED: _ALIVE,
+    S.PENDING_NEW: _ALIVE,
+    S.NEW: _ALIVE,
     S.PARTIALLY_FILLED: _ALIVE,
-    S.PENDING_CANCEL: {**_ALIVE, ReportKind.ACCEPTED: S.PENDING_CANCEL},
-    # Only evidence ends UNKNOWN: an acknowledgement is some, a refused cancel is none ("no such order" and "already filled" look alike).
-    S.UNKNOWN: {**_ALIVE, ReportKind.CANCEL_REJECTED: S.UNKNOWN},
-    S.FILLED: dict.fromkeys(_LATE, S.FILLED),
-    S.CANCELED: dict.fromkeys((*_LATE, ReportKind.CANCELED), S.CANCELED),
-    S.EXPIRED: dict.fromkeys((*_LATE, ReportKind.EXPIRED), S.EXPIRED),
-    S.REJECTED: dict.fromkeys((*_LATE, ReportKind.REJECTED), S.REJECTED),
+    S.PENDING_CANCEL: _ALIVE | _staying(S.PENDING_CANCEL, R.ACCEPTED, R.REPLACED, R.REPLACE_REJECTED, R.TRIGGERED, R.RESTATED),
+    S.PENDING_REPLACE: _ALIVE | _staying(S.PENDING_REPLACE, R.ACCEPTED, R.CANCEL_REJECTED, R.TRIGGERED, R.RESTATED),
+    # Held here: only we speak of it, until it is triggered. A venue that speaks of it all the same has it.
+    S.SUSPENDED: _ALIVE
+    | {R.TRIGGERED: S.PENDING_NEW}
+    | _staying(S.SUSPENDED, R.CANCEL_REJECTED, R.REPLACED, R.REPLACE_REJECTED, R.RESTATED),
+    # Only evidence ends UNKNOWN: an acknowledgement is some, a refusal is none ("no such order" and "already filled" look alike).
+    S.UNKNOWN: _ALIVE | _staying(S.UNKNOWN, R.CANCEL_REJECTED, R.REPLACE_REJECTED),
+    S.FILLED: _staying(S.FILLED, *_LATE),
+    S.CANCELED: _staying(S.CANCELED, *_LATE, R.CANCELED),
+    S.EXPIRED: _staying(S.EXPIRED, *_LATE, R.EXPIRED),
+    S.REJECTED: _staying(S.REJECTED, *_LATE, R.REJECTED),
 }
-"""State and report to next state. ACCEPTED here means: alive, as far as the venue has confirmed it (`Order._alive`).
+"""State and report to next state.
 
 FILLED reports are not here: they move by quantity, in any state (`Order.apply`). A pair that is missing changes nothing and is counted
 as an anomaly: a venue's text can be wrong, repeated or late."""
+_ANSWERS: Final = (R.REPLACED, R.REPLACE_REJECTED)
+_TELL_TERMS: Final = (R.ACCEPTED, R.REPLACED, R.RESTATED)
+CANCELABLE: Final = frozenset({S.PENDING_NEW, S.NEW, S.PARTIALLY_FILLED, S.PENDING_REPLACE})
+REPLACEABLE: Final = frozenset({S.NEW, S.PARTIALLY_FILLED})
 
 
 class Effect(StrEnum):
@@ -50,39 +74,77 @@ class Effect(StrEnum):
     UNBOOKABLE = "UNBOOKABLE"
 
 
+def is_held(intent: SubmitOrder) -> bool:
+    """Return whether Execution holds an order like this before a venue hears of it: a stop, or a leg that waits for its entry."""
+    return intent.order_type.is_stop or bool(intent.parent_id)
+
+
 @dataclass(slots=True)
 class Order:
-    """One of our orders. `apply` is the only way its state changes; filled quantity and notional are exact integers."""
+    """One of our orders. `apply` is the only way its state changes; filled quantity, notional and fees are exact.
+
+    `intent` is what was asked for first; `quantity`, `limit_ticks` and `stop_ticks` are the present terms. `revision` is the number
+    of the last change that was asked for, `changing` that change while its answer is not here.
+    """
 
     intent: SubmitOrder
-    status: OrderStatus = OrderStatus.SUBMITTED
+    status: OrderStatus = OrderStatus.PENDING_NEW
     filled_quantity: int = 0
     filled_notional_ticks: int = 0
+    fees: Decimal = Decimal(0)
     venue_order_id: str = ""
     reason: str = ""
     ts_event: int = 0
     is_acknowledged: bool = False
     trade_ids: set[str] = field(default_factory=set)
+    quantity: int = field(init=False)
+    limit_ticks: int | None = field(init=False)
+    stop_ticks: int | None = field(init=False)
+    revision: int = 0
+    answered_revision: int = 0
+    changing: ReplaceOrder | None = None
+
+    def __post_init__(self) -> None:
+        intent = self.intent
+        self.quantity, self.limit_ticks, self.stop_ticks = intent.quantity, intent.limit_ticks, intent.stop_ticks
+        if self.status is OrderStatus.PENDING_NEW and is_held(intent):
+            self.status = OrderStatus.SUSPENDED
 
     @property
     def is_open(self) -> bool:
-        """Return whether the venue may still fill it."""
+        """Return whether it may still be filled."""
         return self.status in OPEN
 
     @property
     def open_quantity(self) -> int:
-        """Return what may still be filled, at its worst; 0 once closed."""
-        return self.intent.quantity - self.filled_quantity if self.is_open else 0
+        """Return what may still be filled, at its worst; 0 once closed, and 0 while it is held here (the gate sees it when it goes)."""
+        if not self.is_open or self.status is OrderStatus.SUSPENDED:
+            return 0
+        return self._most - self.filled_quantity
 
     @property
     def average_ticks(self) -> float | None:
         """Return the average fill price in ticks."""
         return self.filled_notional_ticks / self.filled_quantity if self.filled_quantity else None
 
+    @property
+    def _most(self) -> int:
+        """Return the largest total that the venue may think it has."""
+        asked = self.changing.quantity if self.changing is not None else None
+        return self.quantity if asked is None else max(self.quantity, asked)
+
+    # --- what we ask for -------------------------------------------------------------------------------------------------
+
     def request_cancel(self) -> None:
         """Note that a cancel is on its way (not while UNKNOWN: that stays until there is evidence)."""
-        if self.status in (OrderStatus.SUBMITTED, OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED):
+        if self.status in CANCELABLE:
             self.status = OrderStatus.PENDING_CANCEL
+
+    def request_replace(self, change: ReplaceOrder) -> None:
+        """Note that a change is on its way. The caller asks only for an order in `REPLACEABLE`, with the next revision."""
+        self.revision, self.changing, self.status = change.revision, change, OrderStatus.PENDING_REPLACE
+
+    # --- what we hear ----------------------------------------------------------------------------------------------------
 
     def apply(self, report: ExecutionReport) -> Effect:
         """Move by one report and return what it did.
@@ -96,34 +158,64 @@ class Order:
         following = NEXT.get(self.status, {}).get(report.kind)
         if following is None:
             return Effect.ANOMALY
-        if following is self.status in CLOSED:
+        if following is self.status in CLOSED or self._is_old_answer(report):
             return Effect.DUPLICATE
         self.is_acknowledged |= report.kind is ReportKind.ACCEPTED
         self._note(report)
-        self.status = self._alive() if following is OrderStatus.ACCEPTED else following
+        self._take_terms(report)
+        self.status = following
+        self._settle()
         return Effect.CHANGED
 
     def _apply_fill(self, report: ExecutionReport) -> Effect:
         if report.trade_id and report.trade_id in self.trade_ids:
             return Effect.DUPLICATE
-        if not _is_bookable(report) or self.filled_quantity + report.last_quantity > self.intent.quantity:
+        if not _is_bookable(report) or self.filled_quantity + report.last_quantity > self._most:
             return Effect.UNBOOKABLE
         is_late = self.status in CLOSED
         self.trade_ids.add(report.trade_id)
         self.filled_quantity += report.last_quantity
         self.filled_notional_ticks += report.last_quantity * report.last_ticks
+        self.fees = _EXACT.add(self.fees, report.fee)
         self._note(report)
-        if self.filled_quantity == self.intent.quantity:
-            self.status = OrderStatus.FILLED
-        elif not is_late and self.status is not OrderStatus.PENDING_CANCEL:
-            self.status = OrderStatus.PARTIALLY_FILLED
+        # More than the old total: the change has happened, although nobody has said so yet.
+        self.quantity = max(self.quantity, self.filled_quantity)
+        if not is_late and self.status is not OrderStatus.PENDING_CANCEL:
+            self.status = OrderStatus.NEW
+        self._settle()
         return Effect.LATE_FILL if is_late else Effect.FILLED
 
+    def _is_old_answer(self, report: ExecutionReport) -> bool:
+        return report.kind in _ANSWERS and report.revision <= self.answered_revision
+
+    def _take_terms(self, report: ExecutionReport) -> None:
+        """Take the terms that a report tells of, and end the change that it answers."""
+        if report.kind in _TELL_TERMS:
+            # Never below what has been filled: a report that was overtaken by a fill cannot undo it.
+            self.quantity = self.quantity if report.quantity is None else max(report.quantity, self.filled_quantity)
+            self.limit_ticks = self.limit_ticks if report.limit_ticks is None else report.limit_ticks
+            self.stop_ticks = self.stop_ticks if report.stop_ticks is None else report.stop_ticks
+        if report.kind in _ANSWERS:
+            self.answered_revision = report.revision
+            self.revision = max(self.revision, report.revision)
+            if self.changing is not None and self.changing.revision <= report.revision:
+                self.changing = None
+        elif self.status is OrderStatus.UNKNOWN and report.quantity is not None:
+            self.changing = None  # asked what became of it, the venue tells the terms: that is the answer
+
+    def _settle(self) -> None:
+        """Bring the status in line with what is filled and what is asked for; NEW becomes as much as the venue has confirmed."""
+        if self.filled_quantity >= self._most:
+            self.status = OrderStatus.FILLED
+        elif self.status is OrderStatus.NEW:
+            self.status = self._alive()
+
     def _alive(self) -> OrderStatus:
-        """Return the state of an order that is neither closed nor in doubt."""
+        if self.changing is not None:
+            return OrderStatus.PENDING_REPLACE
         if self.filled_quantity:
             return OrderStatus.PARTIALLY_FILLED
-        return OrderStatus.ACCEPTED if self.is_acknowledged else OrderStatus.SUBMITTED
+        return OrderStatus.NEW if self.is_acknowledged else OrderStatus.PENDING_NEW
 
     def _note(self, report: ExecutionReport) -> None:
         self.venue_order_id = report.venue_order_id or self.venue_order_id
@@ -139,13 +231,16 @@ class Order:
             instrument_id=intent.instrument_id,
             ts_event=self.ts_event or intent.ts_event,
             side=intent.side,
-            quantity=intent.quantity,
+            quantity=self.quantity,
             filled_quantity=self.filled_quantity,
             average_ticks=self.average_ticks,
-            limit_ticks=intent.limit_ticks if intent.order_type is OrderType.LIMIT else None,
+            limit_ticks=self.limit_ticks if intent.order_type.has_limit else None,
             status=self.status,
             reason=self.reason,
             decision_id=intent.decision_id,
+            order_type=intent.order_type,
+            stop_ticks=self.stop_ticks,
+            time_in_force=intent.time_in_force,
         )
 
 

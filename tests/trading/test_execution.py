@@ -193,7 +193,7 @@ def test_a_report_that_the_journal_could_not_give_back_is_dropped_and_counted(ro
     assert [record.kind for record in room.journal.records()] == ["SubmitOrder"]
 
 
-@pytest.mark.parametrize("changes", [{"time_in_force": "GTC"}, {"decision_id": 7}, {"reduce_only": 0}])
+@pytest.mark.parametrize("changes", [{"time_in_force": "FOREVER"}, {"decision_id": 7}, {"reduce_only": 0}])
 def test_an_order_that_the_journal_could_not_give_back_is_denied(room: Room, changes: dict[str, Any]) -> None:
     room.tell(submit(**changes))
 

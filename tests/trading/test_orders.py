@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from framework.messages import ExecutionReport, ReportKind, SubmitOrder
+from framework.messages import ExecutionReport, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import CLOSED, OPEN, OrderStatus, OrderType, Side, TimeInForce
-from framework.trading.orders import NEXT, Effect, Order
+from framework.trading.orders import NEXT, REPLACEABLE, Effect, Order, is_held
 
 
 def intent(quantity: int = 10) -> SubmitOrder:
@@ -28,8 +28,12 @@ def intent(quantity: int = 10) -> SubmitOrder:
     )
 
 
-def report(kind: ReportKind, quantity: int = 0, trade_id: str = "", ticks: int = 100) -> ExecutionReport:
-    return ExecutionReport(client_order_id="o1", kind=kind, ts_event=1, last_quantity=quantity, trade_id=trade_id, last_ticks=ticks)
+def report(kind: ReportKind, lots: int = 0, trade_id: str = "", ticks: int = 100, **fields: Any) -> ExecutionReport:
+    return ExecutionReport(client_order_id="o1", kind=kind, ts_event=1, last_quantity=lots, trade_id=trade_id, last_ticks=ticks, **fields)
+
+
+def change(revision: int = 1, **fields: Any) -> ReplaceOrder:
+    return ReplaceOrder(client_order_id="o1", strategy_id="s", ts_event=1, revision=revision, **fields)
 
 
 def after(*reports: ExecutionReport) -> Order:
@@ -75,7 +79,7 @@ def test_a_lost_answer_makes_it_unknown_and_only_evidence_ends_that() -> None:
     order.apply(report(ReportKind.CANCEL_REJECTED))
     assert order.status is OrderStatus.UNKNOWN
     order.apply(report(ReportKind.ACCEPTED))
-    assert order.status is OrderStatus.ACCEPTED
+    assert order.update().status is OrderStatus.NEW
 
 
 def test_a_fill_during_a_pending_cancel_keeps_it_pending() -> None:
@@ -152,60 +156,232 @@ def test_every_state_has_a_row_but_denied_which_no_venue_hears_of() -> None:
     assert all(set(NEXT[status]) == set(ReportKind) - {ReportKind.FILLED} for status in OPEN)
 
 
+# --- changes -------------------------------------------------------------------------------------------------------------------
+
+
+def changing(*reports: ExecutionReport, **fields: Any) -> Order:
+    order = after(report(ReportKind.ACCEPTED), *reports)
+    order.request_replace(change(**fields))
+    return order
+
+
+def test_a_change_is_pending_until_it_is_confirmed_and_then_the_terms_are_new() -> None:
+    order = changing(quantity=6, limit_ticks=101)
+    assert (order.status, order.quantity, order.limit_ticks) == (OrderStatus.PENDING_REPLACE, 10, 100)
+
+    order.apply(report(ReportKind.REPLACED, revision=1, quantity=6, limit_ticks=101))
+    update = order.update()
+    assert (update.status, update.quantity, update.limit_ticks) == (OrderStatus.NEW, 6, 101)
+    assert order.open_quantity == 6
+
+
+def test_a_refused_change_leaves_the_terms_and_the_state_as_they_were() -> None:
+    order = changing(report(ReportKind.FILLED, 3, "t1"), quantity=20)
+    order.apply(report(ReportKind.REPLACE_REJECTED, revision=1))
+
+    assert (order.status, order.quantity, order.open_quantity) == (OrderStatus.PARTIALLY_FILLED, 10, 7)
+
+
+def test_a_change_under_way_counts_at_its_worst() -> None:
+    assert changing(quantity=20).open_quantity == 20
+    assert changing(quantity=2).open_quantity == 10
+
+
+def test_a_fill_that_only_the_larger_size_allows_shows_that_the_change_has_happened() -> None:
+    order = changing(quantity=20)
+
+    assert order.apply(report(ReportKind.FILLED, 10, "t1")) is Effect.FILLED
+    assert order.status is OrderStatus.PENDING_REPLACE
+    assert order.apply(report(ReportKind.FILLED, 7, "t2")) is Effect.FILLED
+    assert order.quantity == 17
+    order.apply(report(ReportKind.REPLACED, revision=1, quantity=20))
+    assert (order.status, order.open_quantity) == (OrderStatus.PARTIALLY_FILLED, 3)
+
+
+def test_an_order_filled_while_a_change_was_asked_for_is_filled_once_the_change_is_refused() -> None:
+    order = changing(quantity=20)
+    order.apply(report(ReportKind.FILLED, 10, "t1"))
+    order.apply(report(ReportKind.REPLACE_REJECTED, revision=1))
+
+    assert order.status is OrderStatus.FILLED
+
+
+def test_an_order_that_shrinks_to_what_is_filled_is_filled() -> None:
+    order = changing(report(ReportKind.FILLED, 4, "t1"), quantity=4)
+    order.apply(report(ReportKind.REPLACED, revision=1, quantity=4))
+
+    assert order.status is OrderStatus.FILLED
+
+
+def test_a_confirmation_that_was_overtaken_by_a_later_one_is_old_news() -> None:
+    order = changing(limit_ticks=101)
+    order.apply(report(ReportKind.REPLACE_REJECTED, revision=1))
+    order.request_replace(change(2, limit_ticks=102))
+    order.apply(report(ReportKind.REPLACED, revision=2, limit_ticks=102))
+
+    assert order.apply(report(ReportKind.REPLACED, revision=1, limit_ticks=101)) is Effect.DUPLICATE
+    assert order.apply(report(ReportKind.REPLACED, revision=2, limit_ticks=102)) is Effect.DUPLICATE
+    assert order.limit_ticks == 102
+
+
+def test_a_lost_answer_to_a_change_is_unknown_at_its_worst_until_the_venue_tells_the_terms() -> None:
+    order = changing(quantity=20)
+    order.apply(report(ReportKind.LOST))
+    assert (order.status, order.open_quantity) == (OrderStatus.UNKNOWN, 20)
+
+    order.apply(report(ReportKind.ACCEPTED, quantity=10))
+    assert (order.status, order.open_quantity) == (OrderStatus.NEW, 10)
+
+
+def test_a_cancel_overrules_a_change_under_way() -> None:
+    order = changing(quantity=5)
+    order.request_cancel()
+    order.apply(report(ReportKind.REPLACED, revision=1, quantity=5))
+    assert (order.status, order.open_quantity) == (OrderStatus.PENDING_CANCEL, 5)
+
+    order.apply(report(ReportKind.CANCELED))
+    assert order.status is OrderStatus.CANCELED
+
+
+def test_fees_are_summed_exactly() -> None:
+    order = after(*(report(ReportKind.FILLED, 1, f"t{n}", fee=Decimal("0.1000000000000000000000000001")) for n in range(3)))
+
+    assert order.fees == Decimal("0.3000000000000000000000000003")
+
+
+# --- held orders ---------------------------------------------------------------------------------------------------------------
+
+
+def stop(**fields: Any) -> SubmitOrder:
+    return msgspec.structs.replace(intent(), order_type=OrderType.STOP, limit_ticks=None, stop_ticks=105, **fields)
+
+
+def test_a_stop_and_a_leg_are_held_and_nothing_of_them_is_open_at_the_venue() -> None:
+    leg = msgspec.structs.replace(intent(), parent_id="o0")
+    assert [is_held(one) for one in (intent(), stop(), leg)] == [False, True, True]
+
+    order = Order(stop())
+    assert (order.status, order.is_open, order.open_quantity) == (OrderStatus.SUSPENDED, True, 0)
+
+
+def test_a_stop_that_is_triggered_is_on_its_way_to_the_venue() -> None:
+    order = Order(stop())
+    order.apply(report(ReportKind.RESTATED, stop_ticks=104))
+    assert (order.status, order.stop_ticks) == (OrderStatus.SUSPENDED, 104)
+
+    order.apply(report(ReportKind.TRIGGERED))
+    assert (order.status, order.open_quantity) == (OrderStatus.PENDING_NEW, 10)
+    order.apply(report(ReportKind.ACCEPTED))
+    assert order.status is OrderStatus.NEW
+
+
+def test_a_held_order_that_is_canceled_is_over() -> None:
+    order = Order(stop())
+    order.request_cancel()
+    assert order.status is OrderStatus.SUSPENDED
+
+    order.apply(report(ReportKind.CANCELED))
+    assert (order.status, order.open_quantity) == (OrderStatus.CANCELED, 0)
+
+
 class Reference:
     """An order in the fewest words: what is evidence, and what it says. It shares no table with the real one."""
 
-    def __init__(self, quantity: int) -> None:
-        self.quantity = quantity
+    def __init__(self, quantity: int, *, is_held: bool) -> None:
+        self.quantity, self.limit_ticks = quantity, 100
         self.fills: dict[str, tuple[int, int]] = {}
         self.end: OrderStatus | None = None
+        self.change: ReplaceOrder | None = None
+        self.asked = self.answered = 0
         self.is_acknowledged = self.is_lost = self.is_canceling = False
+        self.is_held = is_held
 
     @property
     def filled(self) -> int:
         return sum(quantity for quantity, _ in self.fills.values())
 
     @property
+    def most(self) -> int:
+        return max(self.quantity, (self.change and self.change.quantity) or 0)
+
+    @property
     def status(self) -> OrderStatus:
-        if self.filled == self.quantity:
-            return OrderStatus.FILLED
-        if self.end:
-            return self.end
-        if self.is_lost:
-            return OrderStatus.UNKNOWN
-        if self.is_canceling:
-            return OrderStatus.PENDING_CANCEL
-        if self.filled:
-            return OrderStatus.PARTIALLY_FILLED
-        return OrderStatus.ACCEPTED if self.is_acknowledged else OrderStatus.SUBMITTED
+        facts = (
+            (self.filled >= self.most, OrderStatus.FILLED),
+            (self.end is not None, self.end),
+            (self.is_lost, OrderStatus.UNKNOWN),
+            (self.is_held, OrderStatus.SUSPENDED),
+            (self.is_canceling, OrderStatus.PENDING_CANCEL),
+            (self.change is not None, OrderStatus.PENDING_REPLACE),
+            (self.filled > 0, OrderStatus.PARTIALLY_FILLED),
+            (self.is_acknowledged, OrderStatus.NEW),
+        )
+        return next((status for is_so, status in facts if is_so and status), OrderStatus.PENDING_NEW)
 
     def fill(self, trade_id: str, quantity: int, ticks: int) -> None:
-        if trade_id not in self.fills and quantity >= 1 and self.filled + quantity <= self.quantity:
-            self.fills[trade_id] = (quantity, ticks)
-            self.is_lost = False
+        if trade_id in self.fills or quantity < 1 or self.filled + quantity > self.most:
+            return
+        self.fills[trade_id] = (quantity, ticks)
+        self.quantity = max(self.quantity, self.filled)
+        if self.end is None:
+            self.is_lost = self.is_held = False
 
     def cancel(self) -> None:
-        self.is_canceling |= self.status in (OrderStatus.SUBMITTED, OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED)
+        self.is_canceling |= self.status in (
+            OrderStatus.PENDING_NEW,
+            OrderStatus.NEW,
+            OrderStatus.PARTIALLY_FILLED,
+            OrderStatus.PENDING_REPLACE,
+        )
 
-    def hear(self, kind: ReportKind) -> None:
-        if self.status in CLOSED:
-            return
-        if kind is ReportKind.ACCEPTED:
-            self.is_acknowledged, self.is_lost = True, False
-        elif kind is ReportKind.LOST:
-            self.is_lost, self.is_canceling = True, False
-        elif kind is ReportKind.CANCEL_REJECTED:
-            self.is_canceling = False
-        else:
+    def ask(self, change: ReplaceOrder) -> None:
+        self.asked, self.change = change.revision, change
+
+    def hear(self, one: ExecutionReport) -> bool:
+        """Take one report; return whether it told anything."""
+        kind, was_lost = one.kind, self.is_lost
+        if self.status in CLOSED or (kind in (ReportKind.REPLACED, ReportKind.REPLACE_REJECTED) and one.revision <= self.answered):
+            return False
+        if kind in (ReportKind.CANCELED, ReportKind.REJECTED, ReportKind.EXPIRED):
             self.end = OrderStatus(kind.value)
+        elif kind is ReportKind.LOST:
+            self.is_lost, self.is_canceling, self.is_held = True, False, False
+        else:
+            self._live(kind)
+        if kind in (ReportKind.ACCEPTED, ReportKind.REPLACED, ReportKind.RESTATED) and one.quantity is not None:
+            self.quantity = max(one.quantity, self.filled)
+            self.change = None if was_lost and kind is not ReportKind.REPLACED else self.change
+        if kind in (ReportKind.ACCEPTED, ReportKind.REPLACED, ReportKind.RESTATED) and one.limit_ticks is not None:
+            self.limit_ticks = one.limit_ticks
+        if kind in (ReportKind.REPLACED, ReportKind.REPLACE_REJECTED):
+            self.answered = one.revision
+            self.change = None if self.change is not None and self.change.revision <= one.revision else self.change
+        return True
+
+    def _live(self, kind: ReportKind) -> None:
+        """Take a report that shows an order to be alive, or asks nothing of it."""
+        refusals = (ReportKind.CANCEL_REJECTED, ReportKind.REPLACE_REJECTED)
+        if kind is ReportKind.ACCEPTED:
+            self.is_acknowledged = True
+        if kind in (ReportKind.ACCEPTED, ReportKind.TRIGGERED):
+            self.is_held = False
+        if kind is ReportKind.CANCEL_REJECTED:
+            self.is_canceling = False
+        if kind not in refusals:
+            self.is_lost = False
+
+
+REPORTS = st.sampled_from([kind for kind in ReportKind if kind is not ReportKind.FILLED])
 
 
 class AnyVenue(RuleBasedStateMachine):
     """A venue that says anything, in any order, once or again, against the reference."""
 
-    @initialize(quantity=st.integers(1, 12))
-    def send(self, quantity: int) -> None:
-        self.order, self.reference = Order(intent(quantity)), Reference(quantity)
+    @initialize(quantity=st.integers(1, 12), is_held=st.booleans())
+    def send(self, quantity: int, is_held: bool) -> None:
+        self.order, self.reference = Order(intent(quantity)), Reference(quantity, is_held=is_held)
+        if is_held:
+            self.order = Order(msgspec.structs.replace(intent(quantity), parent_id="o0"))
 
     @rule(trade_id=st.sampled_from("abcdefgh"), quantity=st.integers(-1, 6), ticks=st.integers(95, 105))
     def fill(self, trade_id: str, quantity: int, ticks: int) -> None:
@@ -214,26 +390,36 @@ class AnyVenue(RuleBasedStateMachine):
         self.reference.fill(trade_id, quantity, ticks)
         assert (effect in (Effect.FILLED, Effect.LATE_FILL)) == (self.reference.filled > before)
 
-    @rule(kind=st.sampled_from([kind for kind in ReportKind if kind is not ReportKind.FILLED]))
-    def hear(self, kind: ReportKind) -> None:
+    @rule(kind=REPORTS, revision=st.integers(0, 4), quantity=st.none() | st.integers(1, 12), limit_ticks=st.none() | st.integers(95, 105))
+    def hear(self, kind: ReportKind, revision: int, quantity: int | None, limit_ticks: int | None) -> None:
+        one = report(kind, revision=revision, quantity=quantity, limit_ticks=limit_ticks)
         was_closed = self.order.status in CLOSED
-        effect = self.order.apply(report(kind))
-        self.reference.hear(kind)
-        assert (effect is Effect.CHANGED) == (not was_closed)
+        effect = self.order.apply(one)
+        assert (effect is Effect.CHANGED) == self.reference.hear(one)
+        assert not (was_closed and effect is Effect.CHANGED)
 
     @rule()
     def cancel(self) -> None:
         self.order.request_cancel()
         self.reference.cancel()
 
+    @rule(quantity=st.none() | st.integers(1, 12), limit_ticks=st.none() | st.integers(95, 105))
+    def replace(self, quantity: int | None, limit_ticks: int | None) -> None:
+        if self.order.status in REPLACEABLE:
+            asked = change(self.order.revision + 1, quantity=quantity, limit_ticks=limit_ticks)
+            self.order.request_replace(asked)
+            self.reference.ask(asked)
+
     @invariant()
     def agree(self) -> None:
         fills = self.reference.fills.values()
         assert self.order.status is self.reference.status
-        assert self.order.filled_quantity == self.reference.filled <= self.order.intent.quantity
+        assert (self.order.quantity, self.order.limit_ticks) == (self.reference.quantity, self.reference.limit_ticks)
+        assert self.order.filled_quantity == self.reference.filled <= self.order.quantity
         assert self.order.filled_notional_ticks == sum(quantity * ticks for quantity, ticks in fills)
-        assert self.order.open_quantity == (0 if self.order.status in CLOSED else self.order.intent.quantity - self.reference.filled)
+        is_at_the_venue = self.order.status in OPEN - {OrderStatus.SUSPENDED}
+        assert self.order.open_quantity == (self.reference.most - self.reference.filled if is_at_the_venue else 0)
 
 
 TestAnyVenue = AnyVenue.TestCase
-TestAnyVenue.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestAnyVenue.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
