@@ -11,7 +11,10 @@ import pyarrow.parquet as pq
 
 from framework.errors import ConfigError, IntegrityError
 from framework.market.feed import ReplayFeed
+from framework.market.formats.binance import BinanceSource
+from framework.market.formats.binance import is_head as is_binance
 from framework.market.formats.databento import DatabentoSource
+from framework.market.formats.lines import head_of
 from framework.market.formats.lobster import LobsterSource
 from framework.market.formats.lobster import is_name as is_lobster_name
 from framework.market.formats.recording import RecordingSource
@@ -19,12 +22,12 @@ from framework.market.formats.shfe import ShfeSource, is_layout
 from framework.market.formats.source import Source, make_feed
 
 ALLOWED: Final = (
-    "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet), Databento DBN (plain or zstd) "
-    "and LOBSTER (the zip, or one CSV of the pair)"
+    "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet), Databento DBN (plain or zstd), "
+    "LOBSTER (the zip, or one CSV of the pair) and Binance streams (one message a line)"
 )
 _PARQUET: Final = b"PAR1"
 _ZIP: Final = b"PK\x03\x04"
-_DBN: Final = (b"DBN", b"\x28\xb5\x2f\xfd")
+_DBN: Final = b"DBN"
 
 
 def open_feed(paths: Sequence[Path], *, book_interval_ns: int = 0) -> ReplayFeed:
@@ -45,11 +48,14 @@ def open_source(path: Path, *, book_interval_ns: int = 0) -> Source:
     magic = _magic(path)
     if magic == _PARQUET:
         return _open_parquet(path)
-    if magic.startswith(_DBN):
-        return DatabentoSource(path, book_interval_ns=book_interval_ns)
     if magic == _ZIP or is_lobster_name(path.name):
         return LobsterSource(path)
-    found = f"begins with {magic!r}" if magic else "is empty"
+    head = head_of(path)
+    if head.startswith(_DBN):
+        return DatabentoSource(path, book_interval_ns=book_interval_ns)
+    if is_binance(head):
+        return BinanceSource(path)
+    found = f"begins with {head[:20]!r}" if head else "is empty"
     raise ConfigError(f"{path}: {found}, which is no recording; {ALLOWED}")
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 
 from framework.errors import ConfigError, IntegrityError
+from framework.market.formats.contracts import cme_future
 from framework.market.formats.databento_streams import SNAPSHOT, STREAMS, received_ns_of
 from framework.messages import MarketEvent
 from framework.model import Instrument
@@ -18,17 +17,6 @@ from framework.model import Instrument
 READ_BYTES: Final = 256 << 10
 SCHEMAS: Final = {"mbo": "MBOMsg", "mbp-1": "MBP1Msg", "mbp-10": "MBP10Msg", "trades": "TradeMsg"}
 """Class of the records of each schema; others that turn up in a file (system messages) are passed over."""
-
-CONTRACTS: Final = {
-    "ES": ("0.25", "50"), "MES": ("0.25", "5"), "NQ": ("0.25", "20"), "MNQ": ("0.25", "2"), "RTY": ("0.1", "50"), "M2K": ("0.1", "5"),
-    "YM": ("1", "5"), "MYM": ("1", "0.5"), "CL": ("0.01", "1000"), "MCL": ("0.01", "100"), "NG": ("0.001", "10000"),
-    "GC": ("0.1", "100"), "MGC": ("0.1", "10"), "SI": ("0.005", "5000"), "HG": ("0.0005", "25000"), "6E": ("0.00005", "125000"),
-    "6B": ("0.0001", "62500"), "6A": ("0.00005", "100000"), "6C": ("0.00005", "100000"), "ZB": ("0.03125", "1000"),
-    "ZN": ("0.015625", "1000"), "ZF": ("0.0078125", "1000"), "ZC": ("0.25", "50"), "ZS": ("0.25", "50"), "ZW": ("0.25", "50"),
-}  # fmt: skip
-"""Tick size and money per point of the outright futures that are known, by root symbol (USD)."""
-
-_SYMBOL: Final = re.compile(r"^([A-Z0-9]{1,3}?)([FGHJKMNQUVXZ]\d{1,2}|\.[a-z]\.\d+)$")
 
 
 class DatabentoSource:
@@ -87,19 +75,11 @@ class DatabentoSource:
         venue = metadata.dataset.partition(".")[0] or "DBN"
         self._instruments_by_number: dict[int, Instrument] = {}
         for symbol, intervals in metadata.mappings.items():
-            instrument = self._instrument(symbol, venue)
+            instrument = cme_future(symbol, venue, self.path)
             self._instruments_by_number |= {int(one["symbol"]): instrument for one in intervals if one["symbol"].isdecimal()}
         if not self._instruments_by_number:
             raise ConfigError(f"{self.path}: maps no symbol to an instrument id; request it with `stype_out` instrument_id")
         self.instruments = tuple(dict.fromkeys(self._instruments_by_number.values()))
-
-    def _instrument(self, symbol: str, venue: str) -> Instrument:
-        match = _SYMBOL.match(symbol)
-        facts = CONTRACTS.get(match.group(1)) if match else None
-        if facts is None:
-            raise ConfigError(f"{self.path}: unknown symbol {symbol[:40]!r}, known are futures of {', '.join(CONTRACTS)}")
-        tick_size, multiplier = map(Decimal, facts)
-        return Instrument(instrument_id=f"{symbol}.{venue}", tick_size=tick_size, multiplier=multiplier)
 
     def _chunks(self) -> Iterator[list[Any]]:
         """Yield records in chunks, in the first one behind the metadata. Raises `IntegrityError` for a damaged or cut file."""

@@ -8,15 +8,14 @@ below the visible levels, the book is shown again every second, so that silence 
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from framework.errors import ConfigError
+from framework.market.formats.book import BookSide
 from framework.messages import BookSnapshot, MarketEvent, TradeTick
 from framework.model import Instrument, Side
-from framework.window import LEVELS
 
 PRICE_SCALE: Final = 1_000_000_000
 LAST_OF_EVENT: Final = 0x80
@@ -96,33 +95,6 @@ class PriceStream(TradeStream):
                 ask_ticks=tuple(tick for tick, _ in asks),
                 ask_sizes=tuple(size for _, size in asks),
             )
-
-
-class BookSide:
-    """Resting lots by price, with the prices kept in order (ascending `key`, best first)."""
-
-    def __init__(self, sign: int) -> None:
-        self._sign = sign  # -1 for bids: the highest price comes first
-        self._lots: dict[int, int] = {}
-        self._keys: list[int] = []
-
-    def add(self, tick: int, lots: int) -> None:
-        """Change the lots at a price by `lots`; a price with none left is gone."""
-        key = self._sign * tick
-        left = self._lots.get(key, 0) + lots
-        if left > 0:
-            if key not in self._lots:
-                insort(self._keys, key)
-            self._lots[key] = left
-        elif key in self._lots:
-            del self._lots[key]
-            del self._keys[bisect_left(self._keys, key)]
-
-    def best(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return ticks and lots of the best levels."""
-        keys = self._keys[:LEVELS]
-        lots, sign = self._lots, self._sign
-        return tuple([sign * key for key in keys]), tuple([lots[key] for key in keys])
 
 
 class OrderStream(TradeStream):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from framework.errors import ConfigError
 from framework.market.feed import ReplayFeed, merge_in_time
@@ -28,6 +28,14 @@ class Source(Protocol):
 
         Keeps `read_share` (0 to 1) and `next_sequence` current. Raises `ConfigError` or `IntegrityError` for a bad file.
         """
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """A source that may go on with the book of the one before it."""
+
+    def follow(self, before: object) -> None:
+        """Take over from `before`, the source of the same instruments that ends earlier; None for the first."""
 
 
 def make_feed(sources: Sequence[Source]) -> ReplayFeed:
@@ -71,6 +79,10 @@ def _instruments_of(sources: Sequence[Source], chain_count: int) -> tuple[Instru
 
 def _one_after_the_other(chain: list[Source]) -> Iterator[MarketEvent]:
     sequence = 0
+    before: Source | None = None
     for source in chain:
+        if isinstance(source, Continues):
+            source.follow(before)
+        before = source
         yield from source.events(sequence)
         sequence = source.next_sequence

@@ -22,9 +22,9 @@ DAYS = ["rb_20250605", "rb_20250606", "rb_20250609"]
     ("content", "found"),
     [
         (b"", "is empty"),
-        (b"hello, this is text", r"begins with b'hell', which is no recording"),
+        (b"hello, this is text", r"begins with b.hello, this is text., which is no recording"),
         (b"\x80\x04\x95pickle", "which is no recording"),
-        (b"\x1f\x8b\x08\x00" + b"\0" * 50, "which is no recording"),
+        (b"\x1f\x8b\x08\x00" + b"\0" * 50, "cut or damaged"),
         (b"PAR1" + b"\0" * 200, "cut or damaged Parquet"),
         (b"PAR1PAR1", "cut or damaged Parquet"),
         (b"DBN\x03" + b"\xff" * 200, "cut or damaged|middle of a record"),
