@@ -21,6 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.wire",
         "framework.wire_json",
         "framework.dataset",
+        "framework.evaluation_job",
         "framework.strict_yaml",
         "framework.parent_death",
     ),

@@ -15,6 +15,7 @@ from typing import Final, TextIO
 
 import typer
 
+from framework.cli.evaluate import evaluate
 from framework.cli.operate import halt, models, resume, status, stop, train
 from framework.cli.options import Entry
 from framework.cli.output import complain
@@ -37,9 +38,13 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ("resume", resume, "resume --confirm"),
     ("train", train, "train"),
     ("models", models, "models promote v0003-1a2b3c4d"),
+    ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
     ("ml-service", ml_service, "ml-service --config config/main.yaml"),
     ("doctor", doctor, "doctor --json"),
 )
+
+LISTS: Final = frozenset({"--market", "--train", "--test", "--data"})
+"""Options that take several values: `--market A B`."""
 
 _ClickError: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 """The base of usage errors; its module differs between releases of Typer."""
@@ -78,14 +83,14 @@ def build() -> typer.Typer:
 
 
 def spread_market(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with `--market A B C` written as `--market A --market B --market C`."""
+    """Return the arguments with `--market A B C` written as `--market A --market B --market C`; so too the other `LISTS`."""
     spread: list[str] = []
-    is_market = False
+    option = ""
     for argument in arguments:
         if argument.startswith("-"):
-            is_market = argument == "--market" or argument.startswith("--market=")
-        elif is_market and spread[-1] != "--market":
-            spread.append("--market")
+            option = argument.partition("=")[0]
+        elif option in LISTS and spread[-1] != option:
+            spread.append(option)
         spread.append(argument)
     return spread
 

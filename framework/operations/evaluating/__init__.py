@@ -1,0 +1,105 @@
+"""Evaluation from the trading side: read recordings, let a child process fit and score, keep count of the tries.
+
+The scratch directory with the rows is removed however it ends. Every run counts as a try at its test recordings, from the moment
+that it starts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from framework.errors import ConfigError
+from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile, EvaluationJob
+from framework.operations.evaluating.child import run_child
+from framework.operations.evaluating.options import EvaluationOptions, check_outputs
+from framework.operations.evaluating.reading import ReadFile, read_recording
+from framework.operations.evaluating.trials import TrialLog
+
+SCRATCH_PREFIX: Final = "tidebook-evaluate-"
+
+Progress = Callable[[str, float], None]
+
+
+def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) -> dict[str, object]:
+    """Evaluate and return the report. Blocks for as long as it takes; `on_progress` hears stage and share done, 0 to 1.
+
+    Raises `ConfigError` for input that cannot be scored, `StorageError` (disk, output paths, state directory), `IntegrityError` (a
+    damaged recording).
+    """
+    check_outputs(options)
+    trials = TrialLog(options.state_dir)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as scratch:
+        read = _read_all(options, Path(scratch), on_progress)
+        tried = sorted({one.digest for one in read if one.role != TRAIN})
+        files = _with_split(read, options.split)
+        number = trials.begin(tried, label=options.label, model=options.model, now_ns=now_ns)
+        job = _job(options, files, trials, number)
+        report = run_child(job, Path(scratch), lambda stage, done: on_progress(stage, 0.2 + 0.8 * done))
+        trials.end(number, report)
+    return report
+
+
+def _read_all(options: EvaluationOptions, scratch: Path, on_progress: Progress) -> list[ReadFile]:
+    named = [(TRAIN, path) for path in options.train] + [(TEST, path) for path in options.test] + [(WALK, path) for path in options.data]
+    read = []
+    for number, (role, path) in enumerate(named):
+        target = scratch / f"rows-{number}.parquet"
+
+        def say(share: float, number: int = number, path: Path = path) -> None:
+            on_progress(f"reading {path.name}", 0.2 * (number + share) / len(named))
+
+        read.append(read_recording(path, role, target, options, say))
+    _refuse_twins(read)
+    return read
+
+
+def _refuse_twins(read: Sequence[ReadFile]) -> None:
+    by_digest: dict[str, ReadFile] = {}
+    for one in read:
+        twin = by_digest.setdefault(one.digest, one)
+        if twin is not one:
+            raise ConfigError(
+                f"{one.name}: holds the same rows as {twin.name}; name each recording once, and never train on what is tested"
+            )
+
+
+def _with_split(read: Sequence[ReadFile], split: float | None) -> list[EvaluatedFile]:
+    """Return the files of the job; with `split`, that share of the rows, in time order, trains and the rest is tested."""
+    if split is None:
+        return [one.file() for one in read]
+    ordered = sorted(read, key=lambda one: one.start_ns)
+    left = round(split * sum(one.rows for one in ordered))
+    files = []
+    for one in ordered:
+        cut = min(left, one.rows)
+        left -= cut
+        whole = one.file()
+        parts = (
+            msgspec.structs.replace(whole, role=TRAIN, rows=cut),
+            msgspec.structs.replace(whole, role=TEST, rows=one.rows - cut, first_row=cut),
+        )
+        files += [part for part in parts if part.rows]
+    return files
+
+
+def _job(options: EvaluationOptions, files: list[EvaluatedFile], trials: TrialLog, number: int) -> EvaluationJob:
+    return EvaluationJob(
+        files=files,
+        horizons=list(options.horizons),
+        label=options.label,
+        model=options.model,
+        seed=options.seed,
+        folds=options.folds,
+        backend=options.backend,
+        address=options.address,
+        workers=options.workers,
+        predictions_file=str(options.predictions) if options.predictions else None,
+        report_file=str(options.report) if options.report else None,
+        trials=trials.before(number),
+        command=options.command,
+    )

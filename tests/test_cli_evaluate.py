@@ -1,0 +1,158 @@
+"""`evaluate` from the command line: what is refused and how, and a whole run on a synthetic market."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from framework.cli.door import enter
+from framework.operations.options import Summary
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def shfe_day(path: Path, rows: int, *, seed: int, start_s: int, symbol: str = "rb2510", move_share: float = 0.06) -> Path:
+    """Write a synthetic recording in the SHFE layout, whose mid moves towards the thinner side; two sessions of equal length."""
+    rng = np.random.default_rng(seed)
+    pressure = np.zeros(rows)
+    for i in range(1, rows):
+        pressure[i] = 0.93 * pressure[i - 1] + rng.normal(scale=0.37)
+    draw = rng.random(rows)
+    up, down = move_share / (1 + np.exp(-3 * pressure)), move_share / (1 + np.exp(3 * pressure))
+    bid = 3_000 + np.cumsum(np.roll(np.where(draw < up, 1, np.where(draw > 1 - down, -1, 0)), 1))
+    times = start_s * 1_000_000 + np.arange(rows) * 500_000 + (np.arange(rows) >= rows // 2) * 900_000_000
+    columns: dict[str, object] = {"epochTime": times, "volume_chg": rng.poisson(3, rows).astype(float), "avgprice": bid + 0.5}
+    for level in range(5):
+        columns[f"bid{level + 1}"], columns[f"ask{level + 1}"] = (bid - level).astype(float), (bid + 1 + level).astype(float)
+        columns[f"bidSize{level + 1}"] = np.maximum(1, np.round(50 * np.exp(0.5 * pressure + rng.normal(scale=0.3, size=rows))))
+        columns[f"askSize{level + 1}"] = np.maximum(1, np.round(50 * np.exp(-0.5 * pressure + rng.normal(scale=0.3, size=rows))))
+    columns |= {"instrumentID": [symbol] * rows, "exchangeID": ["SHFE"] * rows}
+    pl.DataFrame(columns).write_parquet(path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = enter(["evaluate", *arguments], lambda options: Summary())
+        assert list(scratch.iterdir()) == [], "the scratch directory is always removed"
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def days(folder: Path, rows: int = 3_000) -> tuple[str, str]:
+    first = shfe_day(folder / "d1.parquet", rows, seed=1, start_s=1_750_000_000)
+    second = shfe_day(folder / "d2.parquet", rows, seed=2, start_s=1_750_086_400)
+    return str(first), str(second)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "evaluate: found no recordings; allowed --train FILE... --test FILE..., or --data FILE..."),
+        (["--train", "a"], "evaluate: found only one of --train and --test; allowed both"),
+        (
+            ["--train", "a", "--test", "b", "--data", "c"],
+            "evaluate: found --data together with --train or --test; allowed one way or the other",
+        ),
+        (["--train", "a", "--test", "b", "--walk-forward"], "evaluate: found --walk-forward with --train and --test; allowed with --data"),
+        (["--data", "a", "--split", "1.5"], "evaluate: found --split 1.5; allowed 0.05 to 0.95"),
+        (["--data", "a", "--horizons", "10,x"], "--horizons: found 10,x; allowed up to 16 different whole numbers from 1 to 100000"),
+        (["--data", "a", "--horizons", "0"], "--horizons: found 0; allowed up to 16"),
+        (["--data", "a", "--horizons", "10,10"], "--horizons: found 10,10; allowed up to 16"),
+        (["--data", "a", "--horizons", ""], "--horizons: found ; allowed up to 16"),
+        (["--data", "a", "--label", "up"], "--label: found up; allowed sign, tercile"),
+        (["--data", "a", "--backend", "spark"], "--backend: found spark; allowed loky, dask, ray"),
+        (["--data", "a", "--taker-fee", "much"], "--taker-fee: found much; allowed money per lot such as 0.85"),
+        (["--data", "missing.parquet"], "missing.parquet: does not exist; allowed are "),
+        (["--data", "a", "--report", "none/r.html"], "--report: found none/r.html, whose directory does not exist; make it first"),
+        (["--data", "a", "--predictions", "."], "--predictions: found the directory .; allowed a file name"),
+        (["--data", "a", "--predictions", "a"], "--predictions: found a, which would be overwritten; allowed a file of its own"),
+        (
+            ["--data", "a", "--predictions", "x", "--report", "x"],
+            "--report: found x, which would be overwritten; allowed a file of its own",
+        ),
+    ],
+)
+def test_what_names_no_evaluation_is_one_line(run: Run, arguments: list[str], message: str) -> None:
+    code, output, errors = run(*arguments)
+
+    assert (code, output) == (2, "")
+    assert errors.startswith(f"error: {message}")
+    assert errors.count("\n") == 1
+
+
+def test_a_recording_must_not_teach_and_be_tested(run: Run, tmp_path: Path) -> None:
+    first, _ = days(tmp_path)
+    copy = tmp_path / "copy.parquet"
+    copy.write_bytes(Path(first).read_bytes())
+
+    code, _, errors = run("--train", first, "--test", str(copy))
+
+    assert code == 2
+    assert errors == f"error: {copy}: holds the same rows as {first}; name each recording once, and never train on what is tested\n"
+
+
+def test_a_damaged_recording_is_an_integrity_error(run: Run, tmp_path: Path) -> None:
+    first, second = days(tmp_path)
+    Path(second).write_bytes(Path(second).read_bytes()[:-100])
+
+    code, output, errors = run("--train", first, "--test", second, "--predictions", "p.parquet")
+
+    assert (code, output) == (6, "")
+    assert errors.count("\n") == 1
+    assert not Path("p.parquet").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_takes_no_report_is_a_storage_error(run: Run, tmp_path: Path) -> None:
+    first, second = days(tmp_path)
+    (tmp_path / "shut").mkdir(mode=0o500)
+
+    assert run("--train", first, "--test", second, "--report", str(tmp_path / "shut" / "r.html"))[0] == 5
+
+
+def test_too_few_rows_are_refused_with_their_number(run: Run, tmp_path: Path) -> None:
+    first, second = days(tmp_path, rows=400)
+
+    code, output, errors = run("--train", first, "--test", second, "--horizons", "10")
+
+    assert (code, output) == (2, "")
+    assert errors == "error: horizon 10: 180 usable rows, at least 2000 needed\n"
+
+
+def test_a_synthetic_market_is_predicted_better_than_by_the_baselines(run: Run, tmp_path: Path) -> None:
+    first, second = days(tmp_path)
+
+    code, output, errors = run("--train", first, "--test", second, "--horizons", "10", "--predictions", "p.parquet", "--json")
+
+    assert (code, errors) == (0, "")
+    report = json.loads(output)
+    scores = report["horizons"]["10"]["scores"]
+    assert set(scores) == {"model", "majority", "persistence", "imbalance"}
+    assert scores["model"]["log_loss"]["value"] < scores["majority"]["log_loss"]["value"] - 0.01
+    assert report["trials"] == 1
+    table = pq.read_table("p.parquet")
+    assert table.column_names == ["file", "row", "ts_event", "horizon", "p_down", "p_flat", "p_up"]
+    assert table.column("file").unique().to_pylist() == [second]
+    assert table.column("row").to_pylist() == [*range(100, 1_490), *range(1_600, 2_990)]
