@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from framework.messages import BookSnapshot, SubmitOrder, TradeTick
-from framework.model import Liquidity, OrderType, Side
+from framework.messages import BookSnapshot, TradeTick
+from framework.model import Liquidity, Side
 
 
 class Execution(NamedTuple):
@@ -84,25 +84,34 @@ class MatchingEngine:
 
     # --- our side ------------------------------------------------------------------------------------------------------
 
-    def take(self, order: SubmitOrder, quantity: int) -> list[Execution]:
-        """Trade up to `quantity` against what is displayed within the limit (none: any price)."""
-        taken = self._take(order.side, order.limit_ticks, quantity)
-        return [Execution(order.client_order_id, size, price_ticks, Liquidity.TAKER) for price_ticks, size in taken]
+    def takeable(self, side: Side, limit_ticks: int | None, quantity: int) -> int:
+        """Return how many of `quantity` lots could be taken now within the limit (none: any price)."""
+        within = (available for price_ticks, available in self._offered(side) if _is_within(side, limit_ticks, price_ticks))
+        return min(quantity, sum(within))
 
-    def rest(self, order: SubmitOrder, open_quantity: int) -> None:
+    def take(self, client_order_id: str, side: Side, limit_ticks: int | None, quantity: int) -> list[Execution]:
+        """Trade up to `quantity` against what is displayed within the limit (none: any price)."""
+        taken = self._take(side, limit_ticks, quantity)
+        return [Execution(client_order_id, size, price_ticks, Liquidity.TAKER) for price_ticks, size in taken]
+
+    def rest(self, client_order_id: str, side: Side, limit_ticks: int, open_quantity: int) -> None:
         """Join the queue at the limit price, behind what is displayed there."""
-        assert order.order_type is OrderType.LIMIT
-        assert order.limit_ticks is not None
-        ahead = self._displayed(order.side, order.limit_ticks)
-        self.resting[order.client_order_id] = Resting(order.client_order_id, order.side, order.limit_ticks, open_quantity, ahead)
+        ahead = self._displayed(side, limit_ticks)
+        self.resting[client_order_id] = Resting(client_order_id, side, limit_ticks, open_quantity, ahead)
+
+    def resize(self, client_order_id: str, open_quantity: int) -> None:
+        """Take a smaller size and keep the place."""
+        self.resting[client_order_id].open_quantity = open_quantity
 
     def remove(self, client_order_id: str) -> bool:
         """Leave the queue; return whether the order was there."""
         return self.resting.pop(client_order_id, None) is not None
 
     def close(self) -> None:
-        """Forget the book: the session is over, and the next one opens with another."""
+        """Forget the book: the session is over, and the next one opens with another, in which what still rests stands at the end."""
         self._book = None
+        for order in self.resting.values():
+            order.ahead = None
         self._left = {Side.BUY: {}, Side.SELL: {}}
 
     # --- the market's side -----------------------------------------------------------------------------------------------

@@ -2,74 +2,76 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from framework.clock import Clock
 from framework.config import PaperConfig
-from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReportKind, SessionChanged, SubmitOrder, TradeTick
-from framework.model import NS_PER_MS, Instrument, Liquidity, OrderType, TimeInForce
+from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SessionChanged, SubmitOrder, TradeTick
+from framework.model import NS_PER_MS, Instrument, Liquidity, TimeInForce
+from framework.venues.latency import ConstantLatency
 from framework.venues.matching import Execution, MatchingEngine
-
-ORDERS_REMEMBERED: Final = 10_000
-
-
-@dataclass(slots=True)
-class _Open:
-    """An order that is open at the venue, with the lots that are left to trade."""
-
-    instrument_id: str
-    venue_order_id: str
-    left: int
+from framework.venues.open_orders import OpenOrder, OpenOrders
+from framework.venues.port import RestingOrder
 
 
 class PaperVenue:
     """A `Venue` that matches against the books and trade ticks of a feed (rules: `framework.venues.matching`).
 
     An order reaches the book `order_latency_ms` after it was sent and meets the book of that instant; what the venue says
-    reaches us `response_latency_ms` later. Times are market time. IOC and market orders trade what they can and the rest is
-    CANCELED; DAY orders rest, and EXPIRE when the session closes. Orders while it is closed are REJECTED. What it said about the
-    last `ORDERS_REMEMBERED` orders is kept for `reconcile`.
+    reaches us `response_latency_ms` later. Times are market time. What does not rest trades what it can, and the remainder is
+    CANCELED. DAY orders EXPIRE when the session closes (not in a halt), the others stay and stand at the end of their queues when it
+    opens again. Orders and changes while it is closed are refused.
     """
 
     name = "PAPER"
 
     def __init__(self, settings: PaperConfig, instruments: Iterable[Instrument]) -> None:
-        self._order_latency_ns = round(settings.order_latency_ms * NS_PER_MS)
-        self._response_latency_ns = round(settings.response_latency_ms * NS_PER_MS)
-        self._fees = {Liquidity.MAKER: settings.maker_fee, Liquidity.TAKER: settings.taker_fee}
-        self._engines = {instrument.instrument_id: MatchingEngine() for instrument in instruments}
-        self._is_open = dict.fromkeys(self._engines, True)
-        self._orders: dict[str, _Open] = {}
-        self._said: dict[str, list[ExecutionReport]] = {}
-        self._order_numbers = itertools.count(1)
-        self._trade_numbers = itertools.count(1)
-        self._run = ""
-        self._sink: Callable[[ExecutionReport], None] | None = None
+        self._desk = OpenOrders(
+            "P",
+            self,
+            fees={Liquidity.MAKER: settings.maker_fee, Liquidity.TAKER: settings.taker_fee},
+            out=ConstantLatency(round(settings.order_latency_ms * NS_PER_MS)),
+            back=ConstantLatency(round(settings.response_latency_ms * NS_PER_MS)),
+        )
+        self._instruments = {instrument.instrument_id: instrument for instrument in instruments}
+        self._engines = {instrument_id: MatchingEngine() for instrument_id in self._instruments}
+        self._closed: dict[str, str] = {}
         self._on_event: dict[type, Callable[[Any], None]] = {
             BookSnapshot: lambda book: self._fill(self._engines[book.instrument_id].on_book(book)),
             TradeTick: lambda tick: self._fill(self._engines[tick.instrument_id].on_trade(tick)),
             SessionChanged: self._on_session,
         }
 
+    # --- Venue -------------------------------------------------------------------------------------------------------------
+
     def start(self, clock: Clock, sink: Callable[[ExecutionReport], None]) -> None:
-        """Begin; ids of this run carry its start time, so that no id is ever used twice."""
-        self._clock, self._sink = clock, sink
-        self._run = f"{clock.now_ns() // NS_PER_MS:x}"
+        """Begin; venue order ids of this run carry its start time."""
+        self._desk.start(clock, sink, f"{clock.now_ns() // NS_PER_MS:x}")
 
     def stop(self) -> None:
         """End; nothing more is reported."""
-        self._sink = None
+        self._desk.stop()
 
     def submit(self, order: SubmitOrder) -> None:
         """Send an order; it arrives after the order latency."""
-        self._clock.call_at(self._clock.now_ns() + self._order_latency_ns, lambda: self._arrive(order))
+        self._desk.submit(order)
 
     def cancel(self, client_order_id: str) -> None:
         """Send a cancel; it arrives after the order latency."""
-        self._clock.call_at(self._clock.now_ns() + self._order_latency_ns, lambda: self._cancel(client_order_id))
+        self._desk.cancel(client_order_id)
+
+    def replace(self, change: ReplaceOrder) -> None:
+        """Send a change; it arrives after the order latency."""
+        self._desk.replace(change)
+
+    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+        """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
+        self._desk.reconcile(client_order_ids)
+
+    def restore(self, orders: Iterable[RestingOrder]) -> None:
+        """Let the orders of the run before rest again; each stands at the end of its queue."""
+        self._desk.restore(order for order in orders if order.intent.instrument_id in self._engines)
 
     def on_market(self, event: MarketEvent) -> None:
         """Match resting orders against a market event."""
@@ -77,115 +79,58 @@ class PaperVenue:
         if handler is not None and event.instrument_id in self._engines:
             handler(event)
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here.
-
-        The question travels like an order, behind those that are on their way.
-        """
-        wanted = tuple(client_order_ids)
-        self._clock.call_at(self._clock.now_ns() + self._order_latency_ns, lambda: self._reconcile(wanted))
-
-    # --- orders at the venue -----------------------------------------------------------------------------------------------
-
-    def _arrive(self, order: SubmitOrder) -> None:
-        refusal = self._refusal(order)
-        if refusal:
-            self._report(order.client_order_id, ReportKind.REJECTED, reason=refusal)
-            return
-        self._remember(order)
-        self._report(order.client_order_id, ReportKind.ACCEPTED)
-        engine = self._engines[order.instrument_id]
-        self._fill(engine.take(order, order.quantity))
-        if order.client_order_id not in self._orders:
-            return
-        if order.order_type is OrderType.MARKET or order.time_in_force is TimeInForce.IOC:
-            self._end(order.client_order_id, ReportKind.CANCELED, reason="nothing left to trade within the limit")
-        else:
-            engine.rest(order, self._orders[order.client_order_id].left)
-
-    def _refusal(self, order: SubmitOrder) -> str:
-        if order.client_order_id in self._said:
-            return f"client_order_id {order.client_order_id} was used before"
-        if order.instrument_id not in self._engines:
-            return f"unknown instrument {order.instrument_id}"
-        if not self._is_open[order.instrument_id]:
-            return "session is closed"
-        if order.quantity < 1 or (order.order_type is OrderType.LIMIT and order.limit_ticks is None):
-            return "bad quantity or price"
-        return ""
-
-    def _remember(self, order: SubmitOrder) -> None:
-        venue_order_id = f"P{self._run}-{next(self._order_numbers)}"
-        self._orders[order.client_order_id] = _Open(order.instrument_id, venue_order_id, order.quantity)
-        self._said[order.client_order_id] = []
-        if len(self._said) > ORDERS_REMEMBERED:
-            oldest = next((name for name in self._said if name not in self._orders), order.client_order_id)
-            del self._said[oldest]
-
-    def _cancel(self, client_order_id: str) -> None:
-        order = self._orders.get(client_order_id)
-        if order is None:
-            self._report(client_order_id, ReportKind.CANCEL_REJECTED, reason="order is not open")
-            return
-        self._engines[order.instrument_id].remove(client_order_id)
-        self._end(client_order_id, ReportKind.CANCELED)
-
-    def _reconcile(self, client_order_ids: Sequence[str]) -> None:
-        for client_order_id in client_order_ids:
-            if client_order_id in self._said:
-                for report in self._said[client_order_id]:
-                    self._send_later(report)
-            else:
-                self._report(client_order_id, ReportKind.CANCELED, reason="venue restarted")
-
     def _on_session(self, session: SessionChanged) -> None:
-        self._is_open[session.instrument_id] = session.is_open
+        instrument_id = session.instrument_id
         if session.is_open:
+            self._closed.pop(instrument_id, None)
             return
-        engine = self._engines[session.instrument_id]
-        for client_order_id in tuple(engine.resting):
-            engine.remove(client_order_id)
-            self._end(client_order_id, ReportKind.EXPIRED, reason=f"session closed ({session.reason})")
-        engine.close()
-
-    # --- reports -------------------------------------------------------------------------------------------------------------
+        self._closed[instrument_id] = "trading is halted" if session.is_halt else "session is closed"
+        for order in self._desk.of(instrument_id):
+            if order.intent.time_in_force is TimeInForce.DAY and not session.is_halt:
+                self.remove(order)
+                self._desk.end(order, ReportKind.EXPIRED, reason=f"session closed ({session.reason})")
+        self._engines[instrument_id].close()
 
     def _fill(self, fills: Iterable[Execution]) -> None:
         for fill in fills:
-            self._report(
-                fill.client_order_id,
-                ReportKind.FILLED,
-                trade_id=f"T{self._run}-{next(self._trade_numbers)}",
-                last_quantity=fill.quantity,
-                last_ticks=fill.price_ticks,
-                fee=self._fees[fill.liquidity] * fill.quantity,
-                liquidity=fill.liquidity,
-            )
-            order = self._orders[fill.client_order_id]
-            order.left -= fill.quantity
-            if order.left == 0:
-                del self._orders[fill.client_order_id]
+            self._desk.fill(fill.client_order_id, fill.quantity, fill.price_ticks, fill.liquidity)
 
-    def _end(self, client_order_id: str, kind: ReportKind, *, reason: str = "") -> None:
-        self._report(client_order_id, kind, reason=reason)
-        del self._orders[client_order_id]
+    # --- Matcher -----------------------------------------------------------------------------------------------------------
 
-    def _report(self, client_order_id: str, kind: ReportKind, **fields: Any) -> None:
-        order = self._orders.get(client_order_id)
-        report = ExecutionReport(
-            client_order_id=client_order_id,
-            kind=kind,
-            ts_event=self._clock.now_ns(),
-            venue_order_id=order.venue_order_id if order else "",
-            **fields,
-        )
-        if order is not None and client_order_id in self._said:
-            self._said[client_order_id].append(report)
-        self._send_later(report)
+    def refusal(self, order: SubmitOrder) -> str:
+        """Return why an order is not taken: instrument, session, price limits."""
+        instrument = self._instruments.get(order.instrument_id)
+        if instrument is None:
+            return f"unknown instrument {order.instrument_id}"
+        return self._closed.get(order.instrument_id, "") or _beyond_limits(order, instrument)
 
-    def _send_later(self, report: ExecutionReport) -> None:
-        self._clock.call_at(self._clock.now_ns() + self._response_latency_ns, lambda: self._send(report))
+    def takeable(self, order: OpenOrder) -> int:
+        """Return how many lots would trade at once."""
+        return self._engine(order).takeable(order.side, order.limit_ticks, order.left)
 
-    def _send(self, report: ExecutionReport) -> None:
-        if self._sink is not None:
-            self._sink(report)
+    def take(self, order: OpenOrder) -> None:
+        """Trade what is displayed within the limit."""
+        self._fill(self._engine(order).take(order.client_order_id, order.side, order.limit_ticks, order.left))
+
+    def rest(self, order: OpenOrder) -> None:
+        """Join the queue."""
+        if order.limit_ticks is not None:
+            self._engine(order).rest(order.client_order_id, order.side, order.limit_ticks, order.left)
+
+    def resize(self, order: OpenOrder) -> None:
+        """Get smaller in place."""
+        self._engine(order).resize(order.client_order_id, order.left)
+
+    def remove(self, order: OpenOrder) -> None:
+        """Leave the queue."""
+        self._engine(order).remove(order.client_order_id)
+
+    def _engine(self, order: OpenOrder) -> MatchingEngine:
+        return self._engines[order.intent.instrument_id]
+
+
+def _beyond_limits(order: SubmitOrder, instrument: Instrument) -> str:
+    limit_ticks, lower, upper = order.limit_ticks, instrument.lower_limit_ticks, instrument.upper_limit_ticks
+    if limit_ticks is None or ((lower is None or limit_ticks >= lower) and (upper is None or limit_ticks <= upper)):
+        return ""
+    return f"price {limit_ticks} is beyond the price limits; allowed {lower} to {upper} ticks"

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from framework.clock import Clock
-from framework.messages import ExecutionReport, MarketEvent, SubmitOrder
+from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, SubmitOrder
+
+
+class RestingOrder(NamedTuple):
+    """An order that a venue had acknowledged when the last run ended, as our journal knows it."""
+
+    intent: SubmitOrder
+    venue_order_id: str
+    quantity: int
+    filled_quantity: int
+    limit_ticks: int | None
 
 
 class Venue(Protocol):
@@ -27,6 +37,12 @@ class Venue(Protocol):
     def cancel(self, client_order_id: str) -> None:
         """Ask for a cancel. An order that is not open is answered with CANCEL_REJECTED."""
 
+    def replace(self, change: ReplaceOrder) -> None:
+        """Ask for other terms. Answered with REPLACED or REPLACE_REJECTED, both with the change's `revision`.
+
+        An order that only gets smaller keeps its place in the queue; any other change puts it at the end of it.
+        """
+
     def on_market(self, event: MarketEvent) -> None:
         """See a market event, before any strategy does."""
 
@@ -35,6 +51,9 @@ class Venue(Protocol):
 
         What is said again carries the same trade ids, so that no fill counts twice.
         """
+
+    def restore(self, orders: Iterable[RestingOrder]) -> None:
+        """Take back the orders of the run before, before `reconcile`: for a venue inside this process. Others keep them, and do nothing."""
 
     def stop(self) -> None:
         """End; open orders get no further report."""

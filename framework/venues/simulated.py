@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from framework.clock import Clock, Timer
 from framework.config import PaperConfig, SimulatedMarketConfig
 from framework.errors import KernelError
-from framework.messages import ExecutionReport, MarketEvent, ReportKind, SubmitOrder
+from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_MS, NS_PER_S, Instrument, Liquidity, OrderType, TimeInForce
+from framework.venues.latency import ConstantLatency
+from framework.venues.open_orders import OpenOrder, OpenOrders
+from framework.venues.port import RestingOrder
 from framework.venues.simulated_book import OwnFill
 from framework.venues.simulated_tape import INSTRUMENT, Calendar, Tape
 
@@ -21,15 +22,6 @@ DEFAULT_START_NS: Final = 1_705_329_000 * NS_PER_S
 START_MID_TICKS: Final = 20_000
 MAX_QUANTITY: Final = 1_000_000
 PRICE_BAND_TICKS: Final = 2_000
-IDS_REMEMBERED: Final = 100_000
-
-
-@dataclass(slots=True)
-class _Open:
-    """An order that is open at the venue."""
-
-    venue_order_id: str
-    left: int
 
 
 class SimulatedMarket:
@@ -66,18 +58,16 @@ class SimulatedMarket:
         self._flow = self._tape.flow
         self._book = self._flow.book
         self._end_ns = None if duration_s is None else start_ns + round(duration_s * NS_PER_S)
-        self._order_latency_ns = round(paper.order_latency_ms * NS_PER_MS)
-        self._response_latency_ns = round(paper.response_latency_ms * NS_PER_MS)
-        self._fees = {Liquidity.MAKER: paper.maker_fee, Liquidity.TAKER: paper.taker_fee}
-        self._orders: dict[str, _Open] = {}
-        self._ids: dict[str, None] = {}
-        self._order_numbers = itertools.count(1)
-        self._trade_numbers = itertools.count(1)
-        self._run = f"{start_ns // NS_PER_MS:x}"
+        self._desk = OpenOrders(
+            "S",
+            self,
+            fees={Liquidity.MAKER: paper.maker_fee, Liquidity.TAKER: paper.taker_fee},
+            out=ConstantLatency(round(paper.order_latency_ms * NS_PER_MS)),
+            back=ConstantLatency(round(paper.response_latency_ms * NS_PER_MS)),
+        )
         self._timer: Timer | None = None
         self._clock: Clock | None = None
         self._market_sink: Callable[[MarketEvent], None] | None = None
-        self._report_sink: Callable[[ExecutionReport], None] | None = None
         self._on_end: Callable[[], None] = lambda: None
 
     # --- Feed ------------------------------------------------------------------------------------------------------------
@@ -126,9 +116,10 @@ class SimulatedMarket:
             self._expire()
 
     def _expire(self) -> None:
-        for client_order_id in tuple(self._book.own):
-            self._book.remove(client_order_id)
-            self._end(client_order_id, ReportKind.EXPIRED, reason="session closed")
+        for order in self._desk.of(INSTRUMENT.instrument_id):
+            if order.intent.time_in_force is TimeInForce.DAY:
+                self.remove(order)
+                self._desk.end(order, ReportKind.EXPIRED, reason="session closed")
 
     def _emit(self, events: Iterable[MarketEvent]) -> None:
         for event in events:
@@ -139,119 +130,80 @@ class SimulatedMarket:
 
     def start(self, clock: Clock, sink: Callable[[ExecutionReport], None]) -> None:
         """Open the venue; reports go to `sink` at their market time."""
-        self._clock, self._report_sink = clock, sink
+        self._clock = clock
+        self._desk.start(clock, sink, f"{self.start_ns // NS_PER_MS:x}")
 
     def stop(self) -> None:
         """Report nothing more."""
-        self._report_sink = None
+        self._desk.stop()
 
     def on_market(self, event: MarketEvent) -> None:
         """Do nothing: this venue makes the market."""
 
     def submit(self, order: SubmitOrder) -> None:
         """Send an order; it arrives after the order latency."""
-        is_repeat = order.client_order_id in self._ids or order.client_order_id in self._orders
-        self._ids[order.client_order_id] = None
-        if len(self._ids) > IDS_REMEMBERED:
-            self._ids.pop(next(iter(self._ids)))
-        self._later(self._order_latency_ns, lambda: self._arrive(order, is_repeat=is_repeat))
+        self._desk.submit(order)
 
     def cancel(self, client_order_id: str) -> None:
         """Send a cancel; it arrives after the order latency."""
-        self._later(self._order_latency_ns, lambda: self._cancel(client_order_id))
+        self._desk.cancel(client_order_id)
+
+    def replace(self, change: ReplaceOrder) -> None:
+        """Send a change; it arrives after the order latency."""
+        self._desk.replace(change)
 
     def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        """Answer for each order that was never sent here: CANCELED, "venue restarted". The others have their reports."""
-        for client_order_id in client_order_ids:
-            if client_order_id not in self._ids and client_order_id not in self._orders:
-                self._report(client_order_id, ReportKind.CANCELED, reason="venue restarted")
+        """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
+        self._desk.reconcile(client_order_ids)
 
-    def _arrive(self, order: SubmitOrder, *, is_repeat: bool) -> None:
-        refusal = f"client_order_id {order.client_order_id} was used before" if is_repeat else self._refusal(order)
-        if refusal:
-            self._report(order.client_order_id, ReportKind.REJECTED, reason=refusal)
-            return
-        self._orders[order.client_order_id] = _Open(f"S{self._run}-{next(self._order_numbers)}", order.quantity)
-        self._report(order.client_order_id, ReportKind.ACCEPTED)
-        limit_ticks = order.limit_ticks if order.order_type is OrderType.LIMIT else None
-        traded = self._flow.take(order.client_order_id, order.side, order.quantity, limit_ticks)
-        self._fill(traded.fills)
-        self._emit(self._tape.prints(traded.prints, self._running_clock().now_ns()))
-        self._rest(order, limit_ticks)
+    def restore(self, orders: Iterable[RestingOrder]) -> None:
+        """Let the orders of the run before rest again; each stands at the end of its queue."""
+        self._desk.restore(order for order in orders if order.intent.instrument_id == INSTRUMENT.instrument_id)
 
-    def _rest(self, order: SubmitOrder, limit_ticks: int | None) -> None:
-        """Let what is left of an order rest, or end it."""
-        open_order = self._orders.get(order.client_order_id)
-        if open_order is None:
-            return
-        if limit_ticks is None or order.time_in_force is TimeInForce.IOC:
-            self._end(order.client_order_id, ReportKind.CANCELED, reason="nothing left to trade within the limit")
-        elif self._book.would_cross(order.side, limit_ticks):
-            self._end(order.client_order_id, ReportKind.CANCELED, reason="would trade with our own order, or beyond the levels in sight")
-        else:
-            self._book.rest(order.client_order_id, order.side, limit_ticks, open_order.left)
+    # --- Matcher ---------------------------------------------------------------------------------------------------------
 
-    def _refusal(self, order: SubmitOrder) -> str:
+    def refusal(self, order: SubmitOrder) -> str:
+        """Return why an order is not taken: instrument, session, size, price band."""
         if order.instrument_id != INSTRUMENT.instrument_id:
             return f"unknown instrument {order.instrument_id}; this venue has {INSTRUMENT.instrument_id}"
         if not self._tape.is_open:
             return "session is closed"
-        if not 1 <= order.quantity <= MAX_QUANTITY:
+        if order.quantity > MAX_QUANTITY:
             return f"bad quantity {order.quantity}; allowed 1 to {MAX_QUANTITY} lots"
-        if order.order_type is OrderType.MARKET:
-            return ""
         best = self._book.halves[order.side].best
-        if order.limit_ticks is None or abs(order.limit_ticks - best) > PRICE_BAND_TICKS:
-            return f"bad price {order.limit_ticks}; allowed {best - PRICE_BAND_TICKS} to {best + PRICE_BAND_TICKS} ticks"
-        return ""
+        if order.limit_ticks is None or order.order_type is OrderType.MARKET or abs(order.limit_ticks - best) <= PRICE_BAND_TICKS:
+            return ""
+        return f"bad price {order.limit_ticks}; allowed {best - PRICE_BAND_TICKS} to {best + PRICE_BAND_TICKS} ticks"
 
-    def _cancel(self, client_order_id: str) -> None:
-        if client_order_id not in self._orders:
-            self._report(client_order_id, ReportKind.CANCEL_REJECTED, reason="order is not open")
-            return
-        self._book.remove(client_order_id)
-        self._end(client_order_id, ReportKind.CANCELED)
+    def takeable(self, order: OpenOrder) -> int:
+        """Return how many lots would trade at once: with the levels in sight, up to the first order of our own."""
+        return self._book.takeable(order.side, order.left, order.limit_ticks)
 
-    # --- reports -----------------------------------------------------------------------------------------------------------
+    def take(self, order: OpenOrder) -> None:
+        """Trade with the levels in sight."""
+        traded = self._flow.take(order.client_order_id, order.side, order.left, order.limit_ticks)
+        self._fill(traded.fills)
+        self._emit(self._tape.prints(traded.prints, self._running_clock().now_ns()))
+
+    def rest(self, order: OpenOrder) -> None:
+        """Join the queue, unless the order would cross."""
+        limit_ticks = order.limit_ticks
+        if limit_ticks is None or self._book.would_cross(order.side, limit_ticks):
+            self._desk.end(order, ReportKind.CANCELED, reason="would trade with our own order, or beyond the levels in sight")
+        else:
+            self._book.rest(order.client_order_id, order.side, limit_ticks, order.left)
+
+    def resize(self, order: OpenOrder) -> None:
+        """Get smaller in place."""
+        self._book.own[order.client_order_id].left = order.left
+
+    def remove(self, order: OpenOrder) -> None:
+        """Leave the queue."""
+        self._book.remove(order.client_order_id)
 
     def _fill(self, fills: Iterable[OwnFill]) -> None:
         for fill in fills:
-            self._report(
-                fill.client_order_id,
-                ReportKind.FILLED,
-                trade_id=f"T{self._run}-{next(self._trade_numbers)}",
-                last_quantity=fill.quantity,
-                last_ticks=fill.price_ticks,
-                fee=self._fees[fill.liquidity] * fill.quantity,
-                liquidity=fill.liquidity,
-            )
-            order = self._orders[fill.client_order_id]
-            order.left -= fill.quantity
-            if order.left == 0:
-                del self._orders[fill.client_order_id]
-
-    def _end(self, client_order_id: str, kind: ReportKind, *, reason: str = "") -> None:
-        self._report(client_order_id, kind, reason=reason)
-        del self._orders[client_order_id]
-
-    def _report(self, client_order_id: str, kind: ReportKind, **fields: Any) -> None:
-        open_order = self._orders.get(client_order_id)
-        report = ExecutionReport(
-            client_order_id=client_order_id,
-            kind=kind,
-            ts_event=self._running_clock().now_ns(),
-            venue_order_id=open_order.venue_order_id if open_order else "",
-            **fields,
-        )
-        self._later(self._response_latency_ns, lambda: self._send(report))
-
-    def _send(self, report: ExecutionReport) -> None:
-        if self._report_sink is not None:
-            self._report_sink(report)
-
-    def _later(self, delay_ns: int, act: Callable[[], None]) -> None:
-        clock = self._running_clock()
-        clock.call_at(clock.now_ns() + delay_ns, act)
+            self._desk.fill(fill.client_order_id, fill.quantity, fill.price_ticks, fill.liquidity)
 
     def _running_clock(self) -> Clock:
         if self._clock is None:

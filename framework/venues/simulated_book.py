@@ -185,6 +185,21 @@ class SimulatedBook:
             half.retreat(fresh())
         return traded
 
+    def takeable(self, side: Side, quantity: int, limit_ticks: int | None) -> int:
+        """Return how many of `quantity` lots would trade at once: with the levels in sight, up to the first order of our own."""
+        half = self.halves[side.opposite]
+        found = 0
+        for level, size in enumerate(half.sizes):
+            price_ticks = half.price(level)
+            if limit_ticks is not None and (limit_ticks - price_ticks) * side.sign < 0:
+                break
+            within = half.own_within(price_ticks)
+            if within:
+                found += half.own[price_ticks][0].ahead if within[0] == price_ticks else 0
+                break
+            found += size
+        return min(quantity, found)
+
     def would_cross(self, side: Side, limit_ticks: int | None) -> bool:
         """Return whether an order would trade now, with the background or with another one of ours."""
         half = self.halves[side.opposite]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +17,7 @@ from framework.messages import (
     Message,
     OrderUpdated,
     PositionChanged,
+    ReplaceOrder,
     ReportKind,
     SubmitOrder,
     TradingStateChanged,
@@ -26,11 +27,18 @@ from framework.trading.execution import EXECUTION, ExecutionActor
 from framework.trading.journal import Journal
 from framework.trading.portfolio import Portfolio
 from framework.trading.risk import RiskGate
-from framework.venues.port import Venue
+from framework.venues.port import RestingOrder, Venue
 from tests.trading.conftest import INSTRUMENT, NOW, book
 
 OTHER = Instrument(instrument_id="B.X", tick_size=Decimal("0.5"))
-LIMITS = RiskLimits(max_order_quantity=10, max_position=1_000, max_orders_per_second=1_000, max_open_orders=1_000)
+LIMITS = RiskLimits(
+    max_order_quantity=10,
+    max_position=1_000,
+    max_orders_per_second=1_000,
+    max_orders_per_minute=0,
+    max_open_orders=1_000,
+    duplicate_window_s=0.0,
+)
 
 
 class ScriptedVenue:
@@ -43,6 +51,10 @@ class ScriptedVenue:
         self.submitted: list[str] = []
         self.canceled: list[str] = []
         self.asked: list[str] = []
+        self.replaced: list[ReplaceOrder] = []
+        self.restored: list[RestingOrder] = []
+        self.replaced: list[ReplaceOrder] = []
+        self.restored: list[RestingOrder] = []
 
     def start(self, clock: Clock, sink: Callable[[ExecutionReport], None]) -> None: ...
 
@@ -52,6 +64,12 @@ class ScriptedVenue:
 
     def cancel(self, client_order_id: str) -> None:
         self.canceled.append(client_order_id)
+
+    def replace(self, change: ReplaceOrder) -> None:
+        self.replaced.append(change)
+
+    def restore(self, orders: Iterable[RestingOrder]) -> None:
+        self.restored += orders
 
     def on_market(self, event: MarketEvent) -> None: ...
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framework.messages import BookSnapshot, SubmitOrder, TradeTick
-from framework.model import OrderType, Side, TimeInForce
+from framework.messages import BookSnapshot, TradeTick
+from framework.model import Side
 from framework.venues.matching import Execution, MatchingEngine
 
 Levels = list[tuple[int, int]]
@@ -49,27 +49,14 @@ class Floor:
         )
         return _brief(self.engine.on_trade(tick))
 
-    def order(self, side: Side, quantity: int, limit_ticks: int | None) -> SubmitOrder:
-        self.number += 1
-        return SubmitOrder(
-            client_order_id=f"o{self.number}",
-            strategy_id="s",
-            instrument_id="A.X",
-            side=side,
-            quantity=quantity,
-            order_type=OrderType.MARKET if limit_ticks is None else OrderType.LIMIT,
-            limit_ticks=limit_ticks,
-            time_in_force=TimeInForce.DAY,
-            ts_event=0,
-        )
-
     def take(self, side: Side, quantity: int, limit_ticks: int | None = None) -> list[tuple[int, int]]:
-        return _brief(self.engine.take(self.order(side, quantity, limit_ticks), quantity))
+        self.number += 1
+        return _brief(self.engine.take(f"o{self.number}", side, limit_ticks, quantity))
 
     def rest(self, side: Side, quantity: int, limit_ticks: int) -> str:
-        order = self.order(side, quantity, limit_ticks)
-        self.engine.rest(order, quantity)
-        return order.client_order_id
+        self.number += 1
+        self.engine.rest(f"o{self.number}", side, limit_ticks, quantity)
+        return f"o{self.number}"
 
     def ahead(self, client_order_id: str) -> int | None:
         return self.engine.resting[client_order_id].ahead

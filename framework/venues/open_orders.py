@@ -1,0 +1,321 @@
+"""What every venue of ours does alike: orders on their way, open orders, used ids, numbers, fees and reports.
+
+`OpenOrders` speaks with us; a `Matcher` (the venue itself) knows the market and says what trades.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from framework.clock import Clock, Timer
+from framework.errors import KernelError
+from framework.messages import ExecutionReport, ReplaceOrder, ReportKind, SubmitOrder
+from framework.model import Liquidity, OrderType, Side, TimeInForce
+from framework.venues.latency import Latency, Line
+from framework.venues.port import RestingOrder
+
+ORDERS_REMEMBERED: Final = 10_000
+IDS_REMEMBERED: Final = 100_000
+NOTHING_LEFT: Final = "nothing left to trade within the limit"
+
+
+@dataclass(slots=True)
+class OpenOrder:
+    """An order that is open at the venue, with its present terms."""
+
+    intent: SubmitOrder
+    venue_order_id: str
+    quantity: int
+    limit_ticks: int | None
+    filled: int = 0
+    timer: Timer | None = None
+
+    @property
+    def client_order_id(self) -> str:
+        """Return our id of it."""
+        return self.intent.client_order_id
+
+    @property
+    def side(self) -> Side:
+        """Return its side."""
+        return self.intent.side
+
+    @property
+    def left(self) -> int:
+        """Return the lots that are left to trade."""
+        return self.quantity - self.filled
+
+    @property
+    def rests(self) -> bool:
+        """Return whether what does not trade at once stays in the book."""
+        return self.intent.order_type is not OrderType.MARKET and self.intent.time_in_force.rests
+
+
+class Matcher(Protocol):
+    """The market side of a venue."""
+
+    def refusal(self, order: SubmitOrder) -> str:
+        """Return why the venue does not take an order like this now; empty: it does."""
+
+    def takeable(self, order: OpenOrder) -> int:
+        """Return how many lots of `order` would trade at once, `order.left` at most."""
+
+    def take(self, order: OpenOrder) -> None:
+        """Trade what can be traded at once (through `OpenOrders.fill`)."""
+
+    def rest(self, order: OpenOrder) -> None:
+        """Let what is left join its queue, or end the order."""
+
+    def resize(self, order: OpenOrder) -> None:
+        """Take the smaller size of an order that keeps its place."""
+
+    def remove(self, order: OpenOrder) -> None:
+        """Take an order out of the book."""
+
+
+class OpenOrders:
+    """The desk of a venue: requests come in over one line, reports go out over another, and every order ends exactly once.
+
+    A used `client_order_id` is REJECTED. What was said about the last `ORDERS_REMEMBERED` orders is said again when asked
+    (`reconcile`), with the same trade ids: they are made of our id and of what the order has filled, so that they differ for
+    ever, over restarts too.
+    """
+
+    def __init__(self, prefix: str, matcher: Matcher, *, fees: Mapping[Liquidity, Decimal], out: Latency, back: Latency) -> None:
+        self._prefix = prefix
+        self._matcher = matcher
+        self._fees = dict(fees)
+        self._out, self._back = Line(out), Line(back)
+        self._orders: dict[str, OpenOrder] = {}
+        self._said: dict[str, list[ExecutionReport]] = {}
+        self._ids: dict[str, None] = {}
+        self._numbers = itertools.count(1)
+        self._run = ""
+        self._clock: Clock | None = None
+        self._sink: Callable[[ExecutionReport], None] | None = None
+
+    def start(self, clock: Clock, sink: Callable[[ExecutionReport], None], run: str) -> None:
+        """Begin; venue order ids carry `run`, which sets one run apart from another."""
+        self._clock, self._sink, self._run = clock, sink, run
+
+    def stop(self) -> None:
+        """End; nothing more is reported."""
+        self._sink = None
+
+    # --- what the owner looks at -------------------------------------------------------------------------------------------
+
+    def of(self, instrument_id: str) -> tuple[OpenOrder, ...]:
+        """Return the open orders of an instrument, oldest first."""
+        return tuple(order for order in self._orders.values() if order.intent.instrument_id == instrument_id)
+
+    # --- requests ----------------------------------------------------------------------------------------------------------
+
+    def submit(self, order: SubmitOrder) -> None:
+        """Send an order."""
+        self._travel(lambda: self._arrive(order))
+
+    def cancel(self, client_order_id: str) -> None:
+        """Send a cancel."""
+        self._travel(lambda: self._cancel(client_order_id))
+
+    def replace(self, change: ReplaceOrder) -> None:
+        """Send a change."""
+        self._travel(lambda: self._replace(change))
+
+    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+        """Ask again about orders; the question travels like an order, behind those that are on their way."""
+        wanted = tuple(client_order_ids)
+        self._travel(lambda: self._reconcile(wanted))
+
+    def restore(self, orders: Iterable[RestingOrder]) -> None:
+        """Take back orders of the run before; each joins the end of its queue. Nothing is said but what happens to them."""
+        for known in orders:
+            intent = known.intent
+            order = OpenOrder(intent, known.venue_order_id, known.quantity, known.limit_ticks, known.filled_quantity)
+            self._use(intent.client_order_id)
+            self._orders[intent.client_order_id] = order
+            self._said[intent.client_order_id] = [
+                self._make(order, ReportKind.ACCEPTED, quantity=order.quantity, limit_ticks=order.limit_ticks)
+            ]
+            self._place(order)
+
+    def _travel(self, act: Callable[[], None]) -> None:
+        self._out.send(self._running_clock(), act)
+
+    # --- at the venue ------------------------------------------------------------------------------------------------------
+
+    def _arrive(self, order: SubmitOrder) -> None:
+        client_order_id = order.client_order_id
+        if client_order_id in self._ids:
+            self._say(ReportKind.REJECTED, client_order_id, reason=f"client_order_id {client_order_id} was used before")
+            return
+        self._use(client_order_id)
+        accepted = OpenOrder(order, "", order.quantity, order.limit_ticks)
+        refusal = self._refusal(order) or self._refusal_to_take(accepted)
+        if refusal:
+            self._say(ReportKind.REJECTED, client_order_id, reason=refusal)
+            return
+        accepted.venue_order_id = f"{self._prefix}{self._run}-{next(self._numbers)}"
+        self._orders[client_order_id] = accepted
+        self._report(accepted, ReportKind.ACCEPTED)
+        self._place(accepted)
+
+    def _place(self, order: OpenOrder) -> None:
+        """Trade what trades at once, and let the rest rest or end."""
+        intent = order.intent
+        if intent.time_in_force is TimeInForce.FOK and self._matcher.takeable(order) < order.left:
+            self.end(order, ReportKind.CANCELED, reason="fill or kill: not all of it can trade at once")
+            return
+        self._matcher.take(order)
+        if not order.left:
+            return
+        if not order.rests:
+            self.end(order, ReportKind.CANCELED, reason=NOTHING_LEFT)
+            return
+        if intent.time_in_force is TimeInForce.GTD and intent.expire_ns is not None and order.timer is None:
+            order.timer = self._running_clock().call_at(intent.expire_ns, lambda: self._expire(order))
+        self._matcher.rest(order)
+
+    def _expire(self, order: OpenOrder) -> None:
+        self._matcher.remove(order)
+        self.end(order, ReportKind.EXPIRED, reason="good till date: its time is over")
+
+    def _refusal(self, order: SubmitOrder) -> str:
+        now_ns = self._running_clock().now_ns()
+        checks = (
+            (order.order_type.is_stop, f"{order.order_type} orders are not known here"),
+            (order.quantity < 1, f"bad quantity {order.quantity}; allowed 1 lot or more"),
+            (order.order_type is OrderType.LIMIT and order.limit_ticks is None, "a limit order needs a price"),
+            (order.post_only and (order.order_type is OrderType.MARKET or not order.time_in_force.rests), "post-only orders must rest"),
+            (
+                order.time_in_force is TimeInForce.GTD and (order.expire_ns is None or order.expire_ns <= now_ns),
+                f"good till date: {order.expire_ns} is not after {now_ns}",
+            ),
+        )
+        return next((reason for is_so, reason in checks if is_so), "") or self._matcher.refusal(order)
+
+    def _refusal_to_take(self, order: OpenOrder) -> str:
+        is_taking = order.intent.post_only and self._matcher.takeable(order) > 0
+        return "post-only order would take" if is_taking else ""
+
+    def _cancel(self, client_order_id: str) -> None:
+        order = self._orders.get(client_order_id)
+        if order is None:
+            self._say(ReportKind.CANCEL_REJECTED, client_order_id, reason="order is not open")
+            return
+        self._matcher.remove(order)
+        self.end(order, ReportKind.CANCELED)
+
+    def _replace(self, change: ReplaceOrder) -> None:
+        order = self._orders.get(change.client_order_id)
+        if order is None:
+            self._say(ReportKind.REPLACE_REJECTED, change.client_order_id, reason="order is not open", revision=change.revision)
+            return
+        quantity = order.quantity if change.quantity is None else change.quantity
+        limit_ticks = order.limit_ticks if change.limit_ticks is None else change.limit_ticks
+        refusal = self._refusal_to_change(order, quantity, limit_ticks)
+        if refusal:
+            self._report(order, ReportKind.REPLACE_REJECTED, reason=refusal, revision=change.revision)
+            return
+        keeps_place = limit_ticks == order.limit_ticks and quantity <= order.quantity
+        order.quantity, order.limit_ticks = quantity, limit_ticks
+        self._report(order, ReportKind.REPLACED, quantity=quantity, limit_ticks=limit_ticks, revision=change.revision)
+        if keeps_place:
+            self._matcher.resize(order)
+        else:
+            self._matcher.remove(order)
+            self._place(order)
+
+    def _refusal_to_change(self, order: OpenOrder, quantity: int, limit_ticks: int | None) -> str:
+        if quantity <= order.filled:
+            return f"new quantity {quantity}, but {order.filled} lots are filled already"
+        wanted = msgspec.structs.replace(order.intent, quantity=quantity, limit_ticks=limit_ticks)
+        trial = OpenOrder(wanted, order.venue_order_id, quantity, limit_ticks, order.filled)
+        return self._matcher.refusal(wanted) or self._refusal_to_take(trial)
+
+    def _reconcile(self, client_order_ids: Sequence[str]) -> None:
+        for client_order_id in client_order_ids:
+            if client_order_id in self._said:
+                for report in self._said[client_order_id]:
+                    self._send_back(report)
+            else:
+                self._say(ReportKind.CANCELED, client_order_id, reason="venue restarted")
+
+    # --- what the matcher says ---------------------------------------------------------------------------------------------
+
+    def fill(self, client_order_id: str, quantity: int, price_ticks: int, liquidity: Liquidity) -> None:
+        """Report one execution of an open order."""
+        order = self._orders[client_order_id]
+        order.filled += quantity
+        self._report(
+            order,
+            ReportKind.FILLED,
+            trade_id=f"T-{client_order_id}-{order.filled}",
+            last_quantity=quantity,
+            last_ticks=price_ticks,
+            fee=self._fees[liquidity] * quantity,
+            liquidity=liquidity,
+        )
+        if order.left == 0:
+            self._forget(order)
+
+    def end(self, order: OpenOrder, kind: ReportKind, *, reason: str = "") -> None:
+        """Report the end of an open order."""
+        self._report(order, kind, reason=reason)
+        self._forget(order)
+
+    def _forget(self, order: OpenOrder) -> None:
+        if order.timer is not None:
+            order.timer.cancel()
+        del self._orders[order.client_order_id]
+
+    # --- reports -------------------------------------------------------------------------------------------------------------
+
+    def _use(self, client_order_id: str) -> None:
+        self._ids[client_order_id] = None
+        if len(self._ids) > IDS_REMEMBERED:
+            self._ids.pop(next(iter(self._ids)))
+
+    def _report(self, order: OpenOrder, kind: ReportKind, **fields: Any) -> None:
+        report = self._make(order, kind, **fields)
+        self._remember(report)
+        self._send_back(report)
+
+    def _say(self, kind: ReportKind, client_order_id: str, **fields: Any) -> None:
+        """Report about an order that is not open."""
+        report = ExecutionReport(client_order_id=client_order_id, kind=kind, ts_event=self._running_clock().now_ns(), **fields)
+        if kind is ReportKind.REJECTED and client_order_id not in self._said:
+            self._remember(report)
+        self._send_back(report)
+
+    def _make(self, order: OpenOrder, kind: ReportKind, **fields: Any) -> ExecutionReport:
+        return ExecutionReport(
+            client_order_id=order.client_order_id,
+            kind=kind,
+            ts_event=self._running_clock().now_ns(),
+            venue_order_id=order.venue_order_id,
+            **fields,
+        )
+
+    def _remember(self, report: ExecutionReport) -> None:
+        self._said.setdefault(report.client_order_id, []).append(report)
+        if len(self._said) > ORDERS_REMEMBERED:
+            del self._said[next(name for name in self._said if name not in self._orders)]
+
+    def _send_back(self, report: ExecutionReport) -> None:
+        self._back.send(self._running_clock(), lambda: self._deliver(report))
+
+    def _deliver(self, report: ExecutionReport) -> None:
+        if self._sink is not None:
+            self._sink(report)
+
+    def _running_clock(self) -> Clock:
+        if self._clock is None:
+            raise KernelError("the venue was used before it was started; call start first")
+        return self._clock
