@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import uvloop
 
@@ -21,7 +22,7 @@ from framework.inference.analyzer import hold_time_for
 from framework.inference.client import ClientSettings, MLClient
 from framework.inference.feedback import FeedbackActor
 from framework.inference.samples import SampleRecorder, TrainingTrigger
-from framework.inference.transport import ZmqTransport
+from framework.inference.transport import ClientCurve, ZmqTransport
 from framework.kernel.bus import EventBus
 from framework.kernel.loop_lag import LoopLagMonitor
 from framework.kernel.pacer import Pacer
@@ -42,6 +43,7 @@ from framework.operations.session import serving, start_ml, viewing
 from framework.operations.state_dir import StateDir
 from framework.operations.strategy_host import Desk, StrategyHost, used_ids
 from framework.operations.trading_process import Tally, TradingProcess, take_clean_mark
+from framework.operations.trainings import Trainings
 from framework.trading.execution import ExecutionActor
 from framework.trading.journal import Journal
 from framework.trading.portfolio import Portfolio
@@ -101,7 +103,7 @@ def build(
     pacer = Pacer(clock, bus, speed=options.speed)
     wires = Wires()
     make = _client_maker(wires, run_id=f"r{_next_run(journal)}", session=session)
-    client, link = _ml(options, state, make, transport or ZmqTransport())
+    client, link = _ml(options, state, make, transport)
     clients = Clients(options.config.ml_service, client, lambda settings: _with_transport(make, settings))
     desk = _desk(options, journal, market, bus, pacer, clock, wires, clients, _dom_rows(options, journal))
     recorder = _recorder(options, market, may_wait=pacer.is_lockstep)
@@ -125,6 +127,7 @@ def build(
         link=link,
         client=client,
         clients=clients,
+        trainings=Trainings(client, pacer, clock),
         recorder=recorder,
         started_s=time.monotonic(),
         wall_s=time.monotonic,
@@ -145,7 +148,7 @@ def _recovered(process: TradingProcess) -> TradingProcess:
 
 def _connect(wires: Wires, process: TradingProcess) -> None:
     wires.connect(
-        request_training=process.request_training,
+        request_training=process.trainings.request,
         on_quarantine=process.host.on_quarantine,
         on_escalate=process.escalate,
         on_ml_state=process.on_ml_state,
@@ -239,16 +242,25 @@ def _client_maker(wires: Wires, *, run_id: str, session: str) -> Callable[..., M
 
 
 def _with_transport(make: Callable[..., MLClient], settings: MLServiceConfig) -> tuple[MLClient, LinkTransport]:
-    transport = ZmqTransport()
+    transport = _transport(settings)
     return make(transport, settings), transport
 
 
+def _transport(settings: MLServiceConfig) -> ZmqTransport:
+    """Return the socket to the ML process, not yet connected. Raises `ConfigError` for keys that cannot be used."""
+    keys = settings.client.curve
+    if keys is None:
+        return ZmqTransport()
+    return ZmqTransport(curve=ClientCurve.load(Path(keys.client_secret_file), Path(keys.server_public_file)))
+
+
 def _ml(
-    options: StartOptions, state: StateDir, make: Callable[..., MLClient], transport: LinkTransport
+    options: StartOptions, state: StateDir, make: Callable[..., MLClient], given: LinkTransport | None
 ) -> tuple[MLClient | None, MLLink | None]:
     settings = options.config.ml_service
     if settings.mode == "off":
         return None, None
+    transport = given or _transport(settings)
     client = make(transport, settings)
     link = MLLink(settings, client=client, transport=transport, config_path=options.config_path, state_dir=state.path)
     return client, link

@@ -87,6 +87,19 @@ class CurveKeys(Settings):
     allowed_clients_dir: FilePath
 
 
+class ClientCurveKeys(Settings):
+    """CURVE key files of a client: its own secret key (mode 0600), and the public key of the server that it expects."""
+
+    client_secret_file: FilePath
+    server_public_file: FilePath
+
+
+class MLClientEndpoint(Endpoint):
+    """Where the trading process connects, and with which keys."""
+
+    curve: ClientCurveKeys | None = None
+
+
 class MLServer(Endpoint):
     """Where the `MLService` binds."""
 
@@ -96,7 +109,7 @@ class MLServer(Endpoint):
 class MLServiceConfig(Settings):
     """The link to the ML process and its supervision."""
 
-    client: Endpoint = Endpoint()
+    client: MLClientEndpoint = MLClientEndpoint()
     server: MLServer = MLServer()
     mode: Literal["spawn", "external", "off"] = "spawn"
     timeout: Positive = 5.0
@@ -115,6 +128,8 @@ class MLServiceConfig(Settings):
             raise conflict("client", "port 0", "the port that the external service listens on")
         if self.mode == "spawn" and self.server.port not in {0, self.client.port}:
             raise conflict("server", f"port {self.server.port}", f"port {self.client.port} (the client's) or 0 (any free one)")
+        if self.mode == "spawn" and (self.server.curve is None) != (self.client.curve is None):
+            raise conflict("client", "CURVE keys on one side only", "client.curve and server.curve, both or neither")
         return self
 
 

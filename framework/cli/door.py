@@ -16,10 +16,11 @@ from typing import Final, TextIO
 import typer
 
 from framework.cli.evaluate import evaluate
+from framework.cli.leaks import check_leaks
 from framework.cli.operate import halt, models, resume, status, stop, train
 from framework.cli.options import Entry
 from framework.cli.output import complain
-from framework.cli.run import doctor, ml_service, start
+from framework.cli.run import create_keys, doctor, ml_service, start
 from framework.cli.strategies import deploy_strategy, list_strategies, undeploy_strategy
 from framework.errors import TidebookError
 from framework.logs import foreign
@@ -39,7 +40,9 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ("train", train, "train"),
     ("models", models, "models promote v0003-1a2b3c4d"),
     ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
+    ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),
     ("ml-service", ml_service, "ml-service --config config/main.yaml"),
+    ("create-keys", create_keys, "create-keys --dir keys --client trading"),
     ("doctor", doctor, "doctor --json"),
 )
 

@@ -1,4 +1,4 @@
-"""Verbs that run something here: start, ml-service, doctor."""
+"""Verbs that run or make something here: start, ml-service, create-keys, doctor."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from framework.cli.options import (
 from framework.cli.output import say, say_json
 from framework.clock import wall_time_ns
 from framework.errors import ConfigError
+from framework.operations import curve_keys
 from framework.operations import doctor as doctors
 from framework.operations.dashboard import can_show
 from framework.operations.options import SIMULATED, StartOptions, summary_table
@@ -32,6 +33,8 @@ SpeedOption = Annotated[str, typer.Option("--speed", metavar="X|max", help="Mark
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the simulated market.")]
 DurationOption = Annotated[float | None, typer.Option("--duration", metavar="S", help="End after this much market time, s.")]
 RecordOption = Annotated[Path | None, typer.Option("--record", metavar="DIR", help="Record the market into this folder, for a replay.")]
+KeysDirOption = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Folder for the keys; made if it is not there.")]
+ClientsOption = Annotated[list[str], typer.Option("--client", metavar="NAME", help="A client that may connect; give it for each one.")]
 HeadlessOption = Annotated[bool, typer.Option("--headless", help="Log lines instead of the live view.")]
 
 
@@ -78,6 +81,21 @@ def ml_service(*, config: ConfigOption = None, state_dir: StateDirOption = DEFAU
     options = ["--config", str(path)] if path is not None else []
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "ml_actor", *options, "--state-dir", str(state_dir)])
+
+
+def create_keys(
+    *,
+    directory: KeysDirOption = Path("keys"),
+    clients: ClientsOption = ["trading"],  # noqa: B006 (Typer reads the default, nobody changes it)
+    is_json: JsonOption = False,
+) -> int:
+    """Make CURVE keys, so that the ML process can run on another machine and only known clients reach it."""
+    files = curve_keys.create_keys(directory, clients)
+    if is_json:
+        say_json(files)
+    else:
+        say(f"Keys are in {directory}. For config/main.yaml (each side needs only its own block):\n\n{curve_keys.yaml_of(files)}")
+    return 0
 
 
 def doctor(

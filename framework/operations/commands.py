@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -67,7 +68,9 @@ class Commands:
 
     async def _deploy(self, command: Deploy) -> Plan:
         process = self._process
-        deployment = read_deployment(command.text, command.path)
+        # In a thread: importing a strategy may take long, and its module's code is the user's.
+        deployment = await asyncio.to_thread(read_deployment, command.text, command.path)
+        process.pacer.catch_up()
         process.host.check(deployment.file)
         name = deployment.file.name
         plan = deployments.plan(deployment, process.desk.journal.deployments().get(name))

@@ -31,7 +31,8 @@ class MLLink:
     """One ML process (spawned, or external) and the client that talks to it.
 
     `start` returns at once; the client reports the service as up when it answers. A spawned process that dies or hangs is
-    replaced; a service that runs elsewhere is only connected to.
+    replaced; a service that runs elsewhere is only connected to. `refused` is set when the process says that it must not
+    start, `given_up` when there is no point in waiting for it: its restarts are used up, or nobody answers elsewhere.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class MLLink:
         self._is_client_started = False
         self._log_path = state_dir / "ml.log"
         self.refused = asyncio.Event()
+        self.given_up = asyncio.Event()
         self.child = ChildProcess(
             service_argv(config_path, state_dir),
             policy=ChildPolicy(
@@ -90,6 +92,11 @@ class MLLink:
             self._is_client_started = True
             self.client.start()
 
+    def note_down(self) -> None:
+        """Note that the client hears nothing: of a service that runs elsewhere, there is no point in waiting for it."""
+        if self._settings.mode != "spawn":
+            self.given_up.set()
+
     def heard(self) -> None:
         """Note a sign of life from the service."""
         if self.child.state is ChildState.READY:
@@ -106,6 +113,8 @@ class MLLink:
             self.client.peer_lost(detail)
             if not self._is_client_started and self.child.early_exit_code in REFUSAL_CODES:
                 self.refused.set()
+            elif state is ChildState.FAILED:
+                self.given_up.set()
         self._on_child(state, detail)
 
 

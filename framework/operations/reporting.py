@@ -71,8 +71,8 @@ def ml_status(process: TradingProcess) -> MLStatus:
         state=process.ml_state,
         model_version=process.model_version(),
         restarts=process.restarts(),
-        training_progress=process.training_share,
-        training_stage=process.training_stage,
+        training_progress=process.trainings.share,
+        training_stage=process.trainings.stage,
         detail=process.ml_detail,
     )
 
@@ -101,7 +101,7 @@ def summary_of(process: TradingProcess) -> Summary:
         fees=sum((position.fees for position in positions.values()), Decimal(0)),
         feedback_recorded=feedback["recorded"],
         feedback_acknowledged=feedback["acknowledged"],
-        trainings=process.trainings,
+        trainings=process.trainings.done,
         model_version=process.model_version(),
         loop_lag_ms_p99=round(process.lag.quantile_ms(0.99), 3),
         restarts=process.restarts(),

@@ -67,9 +67,10 @@ async def start_ml(process: TradingProcess, state: StateDir, deployed: Sequence[
 
 
 async def _known_or_refused(process: TradingProcess) -> None:
-    """Wait until the ML process says whether it has a model. Raises `StartRefused` with its reason if it refuses to start."""
+    """Wait until the ML process says whether it has a model, or is not to be had. Raises `StartRefused` if it refuses to start."""
     assert process.link is not None
-    waits = [asyncio.ensure_future(event.wait()) for event in (process.ml_known, process.link.refused)]
+    events = (process.ml_known, process.link.refused, process.link.given_up)
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -77,6 +78,8 @@ async def _known_or_refused(process: TradingProcess) -> None:
             wait.cancel()
     if process.link.refused.is_set():
         raise StartRefused(f"the ML process does not start: {process.link.refusal()}")
+    if not process.ml_known.is_set():
+        log.warning("Trading begins without the ML process; it is used when it answers")
 
 
 async def _first_model(process: TradingProcess) -> None:
@@ -84,7 +87,7 @@ async def _first_model(process: TradingProcess) -> None:
     log.info("No model yet: training a first one on generated history of the simulated market")
     with _progress(process.options) as report:
         await record_history(history_events(process.options), process.writer, report)
-        await process.train("first model, from generated history", report)
+        await process.trainings.run("first model, from generated history", report)
 
 
 async def _unless_stopped(process: TradingProcess, work: Coroutine[Any, Any, object]) -> None:

@@ -7,10 +7,10 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from framework.dataset import BackgroundDatasetWriter, DatasetWriter
-from framework.errors import StoppedByKill, StorageError, TidebookError
+from framework.errors import StoppedByKill, StorageError
 from framework.inference.client import MLClient
 from framework.inference.samples import SampleRecorder
 from framework.kernel.loop_lag import LoopLagMonitor
@@ -21,11 +21,11 @@ from framework.market.market_data import MarketData
 from framework.market.recording import Recorder
 from framework.messages import DecisionMade, Message, MLStateChanged, Prediction, PredictionFailed, PredictionReceived, TradeTick
 from framework.model import NS_PER_S, TradingState
-from framework.operations.first_training import Progress, train_and_wait
 from framework.operations.markets import Market, remember_point
 from framework.operations.ml_link import Clients, MLLink
 from framework.operations.options import StartOptions
 from framework.operations.strategy_host import Desk, StrategyHost
+from framework.operations.trainings import Trainings
 from framework.trading.journal import Journal
 
 FLUSH_S: Final = 1.0
@@ -88,20 +88,17 @@ class TradingProcess:
     link: MLLink | None
     client: MLClient | None
     clients: Clients
+    trainings: Trainings
     recorder: Recorder | None
     started_s: float
     wall_s: Callable[[], float]
     exit_code: int = 0
     reason: str = ""
-    training_share: float | None = None
-    training_stage: str = ""
     ml_state: str = "OFF"
     ml_detail: str = ""
-    trainings: int = 0
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     ml_known: asyncio.Event = field(default_factory=asyncio.Event)
     _open_before: int = 0
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     # --- life ------------------------------------------------------------------------------------------------------------
 
@@ -235,6 +232,8 @@ class TradingProcess:
         self.ml_state, self.ml_detail = state, detail
         if state in ("MODEL", "NO_MODEL"):
             self.ml_known.set()
+        elif state == "DOWN" and self.link is not None:
+            self.link.note_down()
         log.info("ML is %s %s", state, detail)
         self.pacer.catch_up()
         self.desk.bus.publish(MLStateChanged(ts_event=self.desk.clock.now_ns(), state=state, detail=detail))
@@ -243,37 +242,6 @@ class TradingProcess:
         """Note a sign of life of the ML process."""
         if self.link is not None:
             self.link.heard()
-
-    def request_training(self, reason: str) -> None:
-        """Start a training in the background; at full speed market time waits for its end, so that a replay stays a replay."""
-        if self.client is None or not self.client.is_up:
-            log.warning("No training (%s): the ML process is not up", reason)
-            return
-        task = asyncio.get_running_loop().create_task(self._train(reason))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if self.pacer.is_lockstep:
-            self.pacer.hold(self.desk.clock.now_ns(), task)
-
-    async def _train(self, reason: str) -> None:
-        await self.train(reason, self.on_training)
-
-    async def train(self, reason: str, on_progress: Progress) -> None:
-        """Train and wait for the end; what becomes of it is logged and counted, and raises nothing."""
-        assert self.client is not None
-        try:
-            ended = await train_and_wait(self.client, reason, on_progress)
-        except (TimeoutError, TidebookError) as exc:
-            log.warning("Training (%s) is lost from sight: %s", reason, exc or "no end within ten minutes")
-        else:
-            self.trainings += ended.state == "DONE"
-            log.log(logging.INFO if ended.state == "DONE" else logging.WARNING, "Training (%s): %s", reason, ended)
-        finally:
-            self.training_share, self.training_stage = None, ""
-
-    def on_training(self, stage: str, share: float) -> None:
-        """Note how far a training is."""
-        self.training_stage, self.training_share = stage, share
 
     # --- for status and summary ----------------------------------------------------------------------------------------------
 

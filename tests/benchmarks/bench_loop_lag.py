@@ -102,8 +102,8 @@ class Disturber:
         self._loop.call_soon_threadsafe(act)
 
     def _train(self) -> None:
-        if self._process.training_share is None:
-            self._process.request_training("benchmark")
+        if self._process.trainings.share is None:
+            self._process.trainings.request("benchmark")
 
 
 def run_condition(condition: str, state_dir: Path, duration_s: float) -> dict[str, Any]:

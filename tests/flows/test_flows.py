@@ -137,7 +137,7 @@ def _a_training_swapped_the_model_between_two_requests(run: Run) -> None:
     assert len(during) >= 3
     assert {one.model_version for one in during} == {"v1"}
     assert run.ml.trainer.jobs == ["a test asked"]
-    assert run.process.trainings == 1
+    assert run.process.trainings.done == 1
     states = [(change.state, change.detail) for change in run.story.of(MLStateChanged)]
     assert states == [("UP", ""), ("MODEL", "v1"), ("TRAINING", "v1"), ("MODEL", "v2")]
 
@@ -148,7 +148,7 @@ def test_a_replay_waits_for_a_training_so_that_it_stays_a_replay(make_run: MakeR
     run.go()
 
     versions = [message.prediction.model_version for message in run.story.of(PredictionReceived)]
-    assert run.process.trainings == 1
+    assert run.process.trainings.done == 1
     assert versions == sorted(versions)
     assert set(versions) == {"v1", "v2"}
 

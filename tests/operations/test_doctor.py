@@ -217,7 +217,7 @@ def test_what_is_no_recording_is_refused(patient: Callable[..., Patient], tmp_pa
     check = found(patient(market=(str(tmp_path / "bad.csv"),)), "recordings")
 
     assert check.result == FAIL
-    assert "bad.csv: begins with b'a,b,'" in check.detail
+    assert "bad.csv: begins with b'a,b," in check.detail
 
 
 def test_the_simulated_market_is_no_recording(patient: Callable[..., Patient]) -> None:
