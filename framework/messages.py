@@ -272,7 +272,8 @@ class SubmitOrder(Message, frozen=True, kw_only=True, gc=False):
     first one, None: `trail_ticks` from the quote at the time). `expire_ns` goes with GTD. `post_only`: rejected rather than take.
 
     Execution holds what it can do for any venue (`framework.trading.contingent`): stops; an order with a `parent_id` until that
-    order fills, and then for as many lots; of the orders with one `oco_id` only one may fill.
+    order fills, and then for as many lots; of the orders with one `oco_id` only one may fill. `as_of_ns`: market time of
+    the last row that the prediction behind it saw, None without one.
     """
 
     client_order_id: str
@@ -293,6 +294,7 @@ class SubmitOrder(Message, frozen=True, kw_only=True, gc=False):
     expire_ns: int | None = None
     parent_id: str = ""
     oco_id: str = ""
+    as_of_ns: int | None = None
 
 
 class SubmitList(Message, frozen=True, kw_only=True, gc=False):
@@ -327,7 +329,10 @@ class CancelOrder(Message, frozen=True, kw_only=True, gc=False):
 
 
 class ReportKind(StrEnum):
-    """What a venue says about an order. TRIGGERED: a stop was set off. RESTATED: it changed unasked (a trailing stop moved)."""
+    """What a venue says about an order; of an order that is held here, Execution says it.
+
+    RESTATED: it changed unasked (a trailing stop moved). TRIGGERED: a stop was set off. RELEASED: what was held here goes to the venue.
+    """
 
     ACCEPTED = "ACCEPTED"
     REJECTED = "REJECTED"
@@ -338,6 +343,7 @@ class ReportKind(StrEnum):
     REPLACED = "REPLACED"
     REPLACE_REJECTED = "REPLACE_REJECTED"
     TRIGGERED = "TRIGGERED"
+    RELEASED = "RELEASED"
     RESTATED = "RESTATED"
     LOST = "LOST"
 
@@ -346,8 +352,8 @@ class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
     """Any venue message about an order. The `last_*` fields, `trade_id`, `fee` and `liquidity` are those of a FILLED.
 
     LOST says that the answer to a request did not come (the order becomes UNKNOWN). `quantity`, `limit_ticks` and `stop_ticks`
-    are the order's present ones where a report tells them (REPLACED, RESTATED, ACCEPTED); `revision` is that of the change which a
-    REPLACED or REPLACE_REJECTED answers.
+    are the order's present ones where a report tells them (REPLACED, RESTATED, RELEASED, ACCEPTED); `revision` is that of the change
+    which a REPLACED or REPLACE_REJECTED answers.
     """
 
     client_order_id: str

@@ -7,8 +7,10 @@ from decimal import Context, Decimal
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from framework.messages import ExecutionReport, OrderUpdated, ReplaceOrder, ReportKind, SubmitOrder
-from framework.model import CLOSED, OPEN, OrderStatus
+from framework.model import CLOSED, OPEN, OrderStatus, OrderType
 
 LARGEST_FEE: Final = 1_000_000_000_000
 # Wide enough that no sum of fees is ever rounded; the default context keeps 28 digits.
@@ -25,11 +27,12 @@ _ALIVE: Final = {
     R.REPLACED: S.NEW,
     R.REPLACE_REJECTED: S.NEW,
     R.TRIGGERED: S.NEW,
+    R.RELEASED: S.NEW,
     R.RESTATED: S.NEW,
     R.LOST: S.UNKNOWN,
 }
 # What may come late or twice without telling anything new: the answer to a request that lost its race, an acknowledgement behind the fills.
-_LATE: Final = (R.ACCEPTED, R.CANCEL_REJECTED, R.REPLACED, R.REPLACE_REJECTED, R.TRIGGERED, R.RESTATED, R.LOST)
+_LATE: Final = (R.ACCEPTED, R.CANCEL_REJECTED, R.REPLACED, R.REPLACE_REJECTED, R.TRIGGERED, R.RELEASED, R.RESTATED, R.LOST)
 
 
 def _staying(status: OrderStatus, *kinds: ReportKind) -> dict[ReportKind, OrderStatus]:
@@ -40,12 +43,12 @@ NEXT: Final[dict[OrderStatus, dict[ReportKind, OrderStatus]]] = {
     S.PENDING_NEW: _ALIVE,
     S.NEW: _ALIVE,
     S.PARTIALLY_FILLED: _ALIVE,
-    S.PENDING_CANCEL: _ALIVE | _staying(S.PENDING_CANCEL, R.ACCEPTED, R.REPLACED, R.REPLACE_REJECTED, R.TRIGGERED, R.RESTATED),
-    S.PENDING_REPLACE: _ALIVE | _staying(S.PENDING_REPLACE, R.ACCEPTED, R.CANCEL_REJECTED, R.TRIGGERED, R.RESTATED),
-    # Held here: only we speak of it, until it is triggered. A venue that speaks of it all the same has it.
+    S.PENDING_CANCEL: _ALIVE | _staying(S.PENDING_CANCEL, R.ACCEPTED, R.REPLACED, R.REPLACE_REJECTED, R.TRIGGERED, R.RELEASED, R.RESTATED),
+    S.PENDING_REPLACE: _ALIVE | _staying(S.PENDING_REPLACE, R.ACCEPTED, R.CANCEL_REJECTED, R.TRIGGERED, R.RELEASED, R.RESTATED),
+    # Held here: only we speak of it, until it is released. A venue that speaks of it all the same has it.
     S.SUSPENDED: _ALIVE
-    | {R.TRIGGERED: S.PENDING_NEW}
-    | _staying(S.SUSPENDED, R.CANCEL_REJECTED, R.REPLACED, R.REPLACE_REJECTED, R.RESTATED),
+    | {R.RELEASED: S.PENDING_NEW}
+    | _staying(S.SUSPENDED, R.CANCEL_REJECTED, R.REPLACED, R.REPLACE_REJECTED, R.TRIGGERED, R.RESTATED),
     # Only evidence ends UNKNOWN: an acknowledgement is some, a refusal is none ("no such order" and "already filled" look alike).
     S.UNKNOWN: _ALIVE | _staying(S.UNKNOWN, R.CANCEL_REJECTED, R.REPLACE_REJECTED),
     S.FILLED: _staying(S.FILLED, *_LATE),
@@ -58,9 +61,19 @@ NEXT: Final[dict[OrderStatus, dict[ReportKind, OrderStatus]]] = {
 FILLED reports are not here: they move by quantity, in any state (`Order.apply`). A pair that is missing changes nothing and is counted
 as an anomaly: a venue's text can be wrong, repeated or late."""
 _ANSWERS: Final = (R.REPLACED, R.REPLACE_REJECTED)
-_TELL_TERMS: Final = (R.ACCEPTED, R.REPLACED, R.RESTATED)
+_TELL_TERMS: Final = (R.ACCEPTED, R.REPLACED, R.RELEASED, R.RESTATED)
 CANCELABLE: Final = frozenset({S.PENDING_NEW, S.NEW, S.PARTIALLY_FILLED, S.PENDING_REPLACE})
 REPLACEABLE: Final = frozenset({S.NEW, S.PARTIALLY_FILLED})
+
+
+AT_THE_VENUE: Final = {
+    OrderType.MARKET: OrderType.MARKET,
+    OrderType.LIMIT: OrderType.LIMIT,
+    OrderType.STOP: OrderType.MARKET,
+    OrderType.STOP_LIMIT: OrderType.LIMIT,
+    OrderType.TRAILING_STOP: OrderType.MARKET,
+}
+"""What an order is once it may trade."""
 
 
 class Effect(StrEnum):
@@ -84,7 +97,7 @@ class Order:
     """One of our orders. `apply` is the only way its state changes; filled quantity, notional and fees are exact.
 
     `intent` is what was asked for first; `quantity`, `limit_ticks` and `stop_ticks` are the present terms. `revision` is the number
-    of the last change that was asked for, `changing` that change while its answer is not here.
+    of the last change that was asked for, `changing` that change while its answer is not here; `is_triggered`: a stop that was set off.
     """
 
     intent: SubmitOrder
@@ -103,6 +116,7 @@ class Order:
     revision: int = 0
     answered_revision: int = 0
     changing: ReplaceOrder | None = None
+    is_triggered: bool = False
 
     def __post_init__(self) -> None:
         intent = self.intent
@@ -133,6 +147,20 @@ class Order:
         asked = self.changing.quantity if self.changing is not None else None
         return self.quantity if asked is None else max(self.quantity, asked)
 
+    def outgoing(self) -> SubmitOrder:
+        """Return the order that the venue is asked for: a stop as what it becomes, with its present terms."""
+        order_type = AT_THE_VENUE[self.intent.order_type]
+        return msgspec.structs.replace(
+            self.intent,
+            quantity=self.quantity,
+            order_type=order_type,
+            limit_ticks=self.limit_ticks if order_type is OrderType.LIMIT else None,
+            stop_ticks=None,
+            trail_ticks=None,
+            parent_id="",
+            oco_id="",
+        )
+
     # --- what we ask for -------------------------------------------------------------------------------------------------
 
     def request_cancel(self) -> None:
@@ -161,6 +189,7 @@ class Order:
         if following is self.status in CLOSED or self._is_old_answer(report):
             return Effect.DUPLICATE
         self.is_acknowledged |= report.kind is ReportKind.ACCEPTED
+        self.is_triggered |= report.kind is ReportKind.TRIGGERED
         self._note(report)
         self._take_terms(report)
         self.status = following

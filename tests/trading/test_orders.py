@@ -264,15 +264,39 @@ def test_a_stop_and_a_leg_are_held_and_nothing_of_them_is_open_at_the_venue() ->
     assert (order.status, order.is_open, order.open_quantity) == (OrderStatus.SUSPENDED, True, 0)
 
 
-def test_a_stop_that_is_triggered_is_on_its_way_to_the_venue() -> None:
+def test_a_stop_that_is_triggered_waits_until_it_is_released_and_is_then_on_its_way() -> None:
     order = Order(stop())
     order.apply(report(ReportKind.RESTATED, stop_ticks=104))
     assert (order.status, order.stop_ticks) == (OrderStatus.SUSPENDED, 104)
 
     order.apply(report(ReportKind.TRIGGERED))
-    assert (order.status, order.open_quantity) == (OrderStatus.PENDING_NEW, 10)
+    assert (order.status, order.is_triggered, order.open_quantity) == (OrderStatus.SUSPENDED, True, 0)
+    order.apply(report(ReportKind.RELEASED, quantity=7))
+    assert (order.status, order.open_quantity) == (OrderStatus.PENDING_NEW, 7)
     order.apply(report(ReportKind.ACCEPTED))
     assert order.status is OrderStatus.NEW
+
+
+@pytest.mark.parametrize(
+    ("order_type", "becomes", "limit_ticks"),
+    [
+        (OrderType.STOP, OrderType.MARKET, None),
+        (OrderType.TRAILING_STOP, OrderType.MARKET, None),
+        (OrderType.STOP_LIMIT, OrderType.LIMIT, 100),
+        (OrderType.LIMIT, OrderType.LIMIT, 100),
+        (OrderType.MARKET, OrderType.MARKET, None),
+    ],
+)
+def test_what_goes_to_the_venue_is_a_plain_order_with_the_present_terms(
+    order_type: OrderType, becomes: OrderType, limit_ticks: int | None
+) -> None:
+    held = msgspec.structs.replace(intent(), order_type=order_type, stop_ticks=105, trail_ticks=3, parent_id="o0", oco_id="g")
+    order = Order(held)
+    order.apply(report(ReportKind.RESTATED, quantity=4))
+    sent = order.outgoing()
+
+    assert (sent.order_type, sent.limit_ticks, sent.quantity, sent.client_order_id) == (becomes, limit_ticks, 4, "o1")
+    assert (sent.stop_ticks, sent.trail_ticks, sent.parent_id, sent.oco_id) == (None, None, "", "")
 
 
 def test_a_held_order_that_is_canceled_is_over() -> None:
@@ -348,10 +372,11 @@ class Reference:
             self.is_lost, self.is_canceling, self.is_held = True, False, False
         else:
             self._live(kind)
-        if kind in (ReportKind.ACCEPTED, ReportKind.REPLACED, ReportKind.RESTATED) and one.quantity is not None:
+        tells = (ReportKind.ACCEPTED, ReportKind.REPLACED, ReportKind.RELEASED, ReportKind.RESTATED)
+        if kind in tells and one.quantity is not None:
             self.quantity = max(one.quantity, self.filled)
             self.change = None if was_lost and kind is not ReportKind.REPLACED else self.change
-        if kind in (ReportKind.ACCEPTED, ReportKind.REPLACED, ReportKind.RESTATED) and one.limit_ticks is not None:
+        if kind in tells and one.limit_ticks is not None:
             self.limit_ticks = one.limit_ticks
         if kind in (ReportKind.REPLACED, ReportKind.REPLACE_REJECTED):
             self.answered = one.revision
@@ -363,7 +388,7 @@ class Reference:
         refusals = (ReportKind.CANCEL_REJECTED, ReportKind.REPLACE_REJECTED)
         if kind is ReportKind.ACCEPTED:
             self.is_acknowledged = True
-        if kind in (ReportKind.ACCEPTED, ReportKind.TRIGGERED):
+        if kind in (ReportKind.ACCEPTED, ReportKind.RELEASED):
             self.is_held = False
         if kind is ReportKind.CANCEL_REJECTED:
             self.is_canceling = False
