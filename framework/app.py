@@ -105,8 +105,9 @@ def build(
     make = _client_maker(wires, run_id=f"r{_next_run(journal)}", session=session)
     client, link = _ml(options, state, make, transport)
     clients = Clients(options.config.ml_service, client, lambda settings: _with_transport(make, settings))
-    desk = _desk(options, journal, market, bus, pacer, clock, wires, clients, _dom_rows(options, journal))
     recorder = _recorder(options, market, may_wait=pacer.is_lockstep)
+    market_data = MarketData(bus, clock, market.instruments.values(), (market.venue.on_market,), tap=recorder.record if recorder else None)
+    desk = _desk(options, journal, market, market_data, bus, pacer, clock, wires, clients)
     # At full speed nothing may depend on how fast a thread is; at a finite speed nothing may wait for a disk.
     writer = BackgroundDatasetWriter(state.dataset) if has_threads and not pacer.is_lockstep else DatasetWriter(state.dataset)
     process = TradingProcess(
@@ -114,9 +115,7 @@ def build(
         desk=desk,
         market=market,
         pacer=pacer,
-        market_data=MarketData(
-            bus, clock, market.instruments.values(), (market.venue.on_market,), tap=recorder.record if recorder else None
-        ),
+        market_data=market_data,
         samples=SampleRecorder(
             bus, clock, writer, trigger=TrainingTrigger.of(options.config.training), request_training=wires.call("request_training")
         ),
@@ -175,12 +174,12 @@ def _desk(  # noqa: PLR0917
     options: StartOptions,
     journal: Journal,
     market: Market,
+    market_data: MarketData,
     bus: EventBus,
     pacer: Pacer,
     clock: EventClock,
     wires: Wires,
     clients: Clients,
-    dom_rows: int,
 ) -> Desk:
     """Build what strategies stand on."""
     execution = ExecutionActor(
@@ -192,6 +191,7 @@ def _desk(  # noqa: PLR0917
         journal=journal,
         instruments=market.instruments,
     )
+    rows = _dom_rows(options, journal)
     supervisor = Supervisor(bus, now_ns=clock.now_ns, on_quarantine=wires.call("on_quarantine"), on_escalate=wires.call("on_escalate"))
     return Desk(
         main=options.config,
@@ -201,8 +201,9 @@ def _desk(  # noqa: PLR0917
         supervisor=supervisor,
         execution=execution,
         feedback=FeedbackActor(bus, clock, journal),
-        buffers={instrument_id: DomBuffer(instrument, dom_rows) for instrument_id, instrument in market.instruments.items()},
+        buffers={instrument_id: DomBuffer(instrument, rows) for instrument_id, instrument in market.instruments.items()},
         instruments=market.instruments,
+        bad_spell=market_data.bad_spell,
         client_for=clients.for_strategy,
         deliver_at=hold_time_for(pacer, clock) if pacer.is_lockstep else None,
         catch_up=None if pacer.is_lockstep else pacer.catch_up,

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final
 
-BOUNDS_MS: Final = tuple(0.05 * 1.25**step for step in range(64))
+BOUNDS_MS: Final = tuple(0.05 * 1.04**step for step in range(360))
 
 
 class LoopLagMonitor:
@@ -38,7 +38,7 @@ class LoopLagMonitor:
             self._handle.cancel()
 
     def quantile_ms(self, share: float) -> float:
-        """Return the lag in ms that `share` of the samples do not exceed (upper bound of its bin, 25 % wide); 0 without samples."""
+        """Return the lag in ms that `share` of the samples do not exceed (upper bound of its bin, 4 % wide); 0 without samples."""
         wanted, seen = share * self.samples, 0
         for bound_ms, count in zip((*BOUNDS_MS, self.max_ms), self._counts, strict=True):
             seen += count

@@ -115,6 +115,11 @@ class MarketData:
         watch = self._watches.get(instrument_id)
         return watch is not None and watch.is_sound
 
+    def bad_spell(self, instrument_id: str) -> str:
+        """Return why the books of the instrument have been bad since the last sound one, or ""; before the first one it is ""."""
+        watch = self._watches.get(instrument_id)
+        return watch.spell if watch is not None else ""
+
     def stats(self) -> dict[str, int]:
         """Return counters: accepted, and refused by reason."""
         return {"accepted": self.accepted} | {f"refused_{reason}": count for reason, count in sorted(self.refused.items())}

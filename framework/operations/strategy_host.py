@@ -42,7 +42,7 @@ class Hosted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
-    """What strategies are built on. `client_for` returns None when there is no ML process at all."""
+    """What strategies are built on. `client_for` returns None when there is no ML process at all, `bad_spell` why a book is bad."""
 
     main: MainConfig
     bus: EventBus
@@ -53,6 +53,7 @@ class Desk:
     feedback: FeedbackActor
     buffers: dict[str, DomBuffer]
     instruments: dict[str, Instrument]
+    bad_spell: Callable[[str], str]
     client_for: Callable[[StrategyFile], MLClient | None]
     deliver_at: DeliverAt | None
     catch_up: Callable[[], None] | None
@@ -149,6 +150,7 @@ class StrategyHost:
             decision_ids=self._ids(f"{file.name}-d"),
             analyzer=None if client is None else self._analyzer(file, client),
             recovered=recovered,
+            is_book_sound=not desk.bad_spell(file.instrument_id),
         )
 
     def _ids(self, prefix: str) -> IdSequence:

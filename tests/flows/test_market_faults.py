@@ -188,6 +188,26 @@ def test_a_feed_that_falls_silent_is_stale_and_nothing_trades_until_it_speaks(ma
     _check_nothing_left_while_unsound(run)
 
 
+def test_a_strategy_deployed_while_the_book_is_bad_knows_it(make_run: MakeRun) -> None:
+    def spoiled(event: MarketEvent, now_s: float) -> Iterator[MarketEvent]:
+        is_bad = isinstance(event, BookSnapshot) and SPELL_S[0] <= now_s < SPELL_S[1]
+        yield next(iter(SPOILS.values()))(event) if is_bad and isinstance(event, BookSnapshot) else event
+
+    async def deploy_late(run: Run) -> None:
+        await run.until(SPELL_S[0] + 0.8)
+        run.process.host.start(of_class(Eager, "late"))
+        late = run.process.host.hosted["late"].strategy
+        assert isinstance(late, Eager)
+        seen.append(late.is_book_sound)
+        await run.until(SPELL_S[1] + 1.0)
+        seen.append(late.is_book_sound)
+
+    seen: list[bool] = []
+    _with(make_run, spoiled, speed=1.0).go(meanwhile=deploy_late)
+
+    assert seen == [False, True]
+
+
 def test_many_kinds_of_garbage_in_one_run_are_each_counted(make_run: MakeRun) -> None:
     """A bad book out of three for six seconds: many spells, each told once and closed by the next sound book."""
     spoils = list(SPOILS.items())
