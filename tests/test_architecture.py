@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.wire_json",
         "framework.dataset",
         "framework.evaluation_job",
+        "framework.leak_job",
         "framework.strict_yaml",
         "framework.parent_death",
     ),

@@ -1,0 +1,153 @@
+"""What can be fitted: the models of Tidebook, entry points, the user's own, and a linear probe for feature sets."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+import numpy as np
+from sklearn.base import clone
+
+from framework.errors import ConfigError
+from framework.leak_job import LeakJob
+from framework.window import Float64Array
+from ml_actor.fitting import Examples, fit_linear
+from ml_actor.horizons import fit_horizons
+from ml_actor.labels import label_rows
+from ml_actor.leaks.book import Book
+from ml_actor.leaks.columns import CannotCompute, Subject, guarded
+from ml_actor.leaks.skill import Fit, Predict, scored
+from ml_actor.models import pool
+
+GROUP: Final = "tidebook.models"
+MIN_HISTORY: Final = 101
+FEW: Final = 20
+FEW_STRENGTH: Final = 0.05
+MANY_STRENGTH: Final = 5e-4
+_FAULTS: Final = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError)
+
+
+def imported(target: str) -> Any:
+    """Return what `module:name` names. Raises `ConfigError`."""
+    module_name, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except AttributeError as exc:
+        raise ConfigError(f"{target}: module {module_name} has no {name}") from exc
+    except (SyntaxError, TypeError, ValueError, *_FAULTS) as exc:
+        raise ConfigError(f"{target}: cannot be imported: {type(exc).__name__}: {str(exc)[:200]}") from exc
+
+
+def trainer_named(name: str) -> Any:
+    """Return what an entry point of the group `tidebook.models` loads, or None if there is none of that name."""
+    found = entry_points(group=GROUP, name=name)
+    try:
+        return next((point.load() for point in found), None)
+    except (SyntaxError, TypeError, ValueError, *_FAULTS) as exc:
+        raise ConfigError(f"model {name}: its entry point cannot be loaded: {type(exc).__name__}: {str(exc)[:200]}") from exc
+
+
+def known_names() -> str:
+    """Return the names of installed entry points, in words."""
+    return ", ".join(sorted({point.name for point in entry_points(group=GROUP)})) or "none"
+
+
+def fit_of(title: str, found: Any, features: Subject, job: LeakJob) -> Fit:
+    """Return how to fit `found`: a function like `fit_horizons`, or a scikit-learn classifier (or what makes one).
+
+    Raises `ConfigError` if it is neither.
+    """
+    if callable(found) and "horizons" in _parameters(found):
+        return _horizon_fit(title, found, job.horizon_rows)
+    if hasattr(found, "fit") and hasattr(found, "predict_proba") and not inspect.isclass(found):
+        return _estimator_fit(title, _cloner(found), features, job.horizon_rows)
+    if callable(found):
+        return _estimator_fit(title, found, features, job.horizon_rows)
+    raise ConfigError(f"{title}: found {type(found).__name__}; allowed a function like fit_horizons, or a classifier with predict_proba")
+
+
+def shipped_fit(job: LeakJob) -> Fit:
+    """Return how the models of Tidebook are fitted."""
+    return _horizon_fit("models of Tidebook", fit_horizons, job.horizon_rows)
+
+
+def _parameters(found: Any) -> set[str]:
+    try:
+        return set(inspect.signature(found).parameters)
+    except (TypeError, ValueError):
+        return set()
+
+
+def _cloner(estimator: Any) -> Callable[[], Any]:
+    return lambda: clone(estimator)
+
+
+def _horizon_fit(title: str, trainer: Any, horizon: int) -> Fit:
+    def fit(train: Book, seed: int) -> Predict | str:
+        def call() -> Any:
+            return trainer([train.recording], horizons=[horizon], label="sign", seed=seed, report=lambda _stage, _share: None)
+
+        models = guarded(title, call)
+        if isinstance(models, str):
+            return models
+        return lambda test: _checked(title, guarded(title, lambda: models.predict_rows(test.recording))[horizon], len(test.sides))
+
+    return fit
+
+
+def _estimator_fit(title: str, make: Callable[[], Any], features: Subject, horizon: int) -> Fit:
+    """Fit a classifier on the features and labels (0 down, 1 flat, 2 up) of rows that have 100 earlier ones."""
+
+    def fit(train: Book, seed: int) -> Predict | str:  # noqa: ARG001 (a classifier brings its own seed)
+        labels = label_rows(train.recording.rows, horizon_rows=horizon, min_history=MIN_HISTORY)
+        rows = np.flatnonzero(labels.is_valid)
+        values = features.compute(train.recording).values[rows]
+        estimator = guarded(title, make)
+        guarded(title, lambda: estimator.fit(values, labels.classes[rows]))
+
+        def predict(test: Book) -> Float64Array:
+            known = np.flatnonzero(label_rows(test.recording.rows, horizon_rows=0, min_history=MIN_HISTORY).is_valid)
+            shown = features.compute(test.recording).values[known]
+            found = np.asarray(guarded(title, lambda: estimator.predict_proba(shown)), np.float64)
+            out = np.full((len(test.sides), 3), np.nan)
+            out[known] = 0.0
+            out[np.ix_(known, np.asarray(estimator.classes_, np.int64))] = found
+            return _checked(title, out, len(test.sides))
+
+        return predict
+
+    return fit
+
+
+def probe_fit(features: Subject, job: LeakJob) -> Fit:
+    """Return how a multinomial logistic regression is fitted on a feature set: what is linearly in it, it finds."""
+
+    def fit(train: Book, seed: int) -> Predict | str:  # noqa: ARG001 (nothing is drawn)
+        moves, is_valid = scored(train, job.horizon_rows)
+        rows = np.flatnonzero(is_valid)
+        values = features.compute(train.recording).values[rows]
+        examples = Examples(features=values, classes=np.sign(moves[rows]) + 1, weights=np.ones(len(rows)))
+        # Many columns need a firm hand, few must not be held back.
+        model = fit_linear(examples, strength=FEW_STRENGTH if values.shape[1] <= FEW else MANY_STRENGTH)
+
+        def predict(test: Book) -> Float64Array:
+            scores = model.scores(np.ascontiguousarray(features.compute(test.recording).values))
+            return pool(scores, scores, 0.0)
+
+        return predict
+
+    return fit
+
+
+def _checked(title: str, probabilities: Any, rows: int) -> Float64Array:
+    """Return probabilities (n, 3) that sum to 1 where they are known. Raises `CannotCompute`."""
+    found = np.asarray(probabilities, np.float64)
+    if found.shape != (rows, 3):
+        raise CannotCompute(f"{title} predicts an array of shape {found.shape}; expected ({rows}, 3): down, flat, up")
+    known = found[~np.isnan(found).any(axis=1)]
+    if len(known) == 0 or (known < 0).any() or not np.allclose(known.sum(axis=1), 1.0, atol=1e-6):
+        raise CannotCompute(f"{title} predicts numbers that are no probabilities (they do not sum to 1, are negative or are all missing)")
+    return found
