@@ -13,8 +13,8 @@ import msgspec
 from framework.config import MainConfig
 from framework.leak_job import Finding, LeakJob, Verdict
 from framework.operations.deployments import read_deployment
-from framework.operations.leaks import rows, strategies
-from framework.operations.leaks.strategies import Market
+from framework.operations.leaks.rows import read_market, write_rows
+from framework.operations.leaks.strategies import Market, check_strategy, simulated
 from framework.operations.learning_child import run_job
 from framework.strict_yaml import read_text
 
@@ -45,7 +45,7 @@ def check_leaks(options: LeakOptions, on_progress: Progress, on_finding: Found) 
         found.append(finding)
         on_finding(finding)
 
-    market = rows.read_market(options.data) if options.data else None
+    market = read_market(options.data) if options.data else None
     job = options.job
     if job.features or job.label or job.model:
         _check_learning(options, market, on_progress, take)
@@ -65,7 +65,7 @@ def _check_learning(options: LeakOptions, market: Market | None, on_progress: Pr
         job = options.job
         if market is not None:
             directory = Path(scratch) / "rows"
-            rows.write_rows(market, directory, lambda share: on_progress("reading recordings", share))
+            write_rows(market, directory, lambda share: on_progress("reading recordings", share))
             job = msgspec.structs.replace(job, dataset_dir=str(directory))
 
         def on_line(line: dict[str, Any]) -> None:
@@ -81,5 +81,5 @@ def _strategy(options: LeakOptions, path: Path, market: Market | None, on_progre
     deployment = read_deployment(read_text(path), str(path))
     on_progress(f"strategy {deployment.file.name}", 0.0)
     if market is None:
-        market = strategies.simulated(deployment.file.instrument_id, seed=options.job.seed, strength=SIGNAL)
-    yield from strategies.check_strategy(deployment, options.main, market, seed=options.job.seed, seeds=options.job.seeds)
+        market = simulated(deployment.file.instrument_id, seed=options.job.seed, strength=SIGNAL)
+    yield from check_strategy(deployment, options.main, market, seed=options.job.seed, seeds=options.job.seeds)

@@ -19,7 +19,7 @@ from framework.market.feed import arrival_ns
 from framework.messages import DecisionMade, MarketEvent, SubmitOrder
 from framework.model import NS_PER_S, Instrument
 from framework.operations.deployments import Deployment
-from framework.operations.leaks import futures
+from framework.operations.leaks.futures import WEEKS_NS, later, permuted, until
 from framework.operations.leaks.replay import Act, Rig, Trace
 from framework.venues.simulated import generate_history
 from framework.venues.simulated_tape import INSTRUMENT
@@ -64,11 +64,11 @@ def check_strategy(deployment: Deployment, main: MainConfig, market: Market, *, 
         raise ConfigError(f"strategy {file.name}: instrument {file.instrument_id} is not in this market; it has {there}")
     with _silence():
         checker = _Checker(deployment, main, market, seed)
-        yield checker.future("truncate the future", "are taken away", lambda cut_ns: futures.until(market.events, cut_ns))
+        yield checker.future("truncate the future", "are taken away", lambda cut_ns: until(market.events, cut_ns))
         yield checker.future(
             "permute the future",
             "are permuted and turned upside down",
-            lambda cut_ns: futures.permuted(market.events, cut_ns, seed=seed),
+            lambda cut_ns: permuted(market.events, cut_ns, seed=seed),
         )
         yield checker.dates()
         yield _martingale(deployment, main, seed=seed, seeds=seeds)
@@ -117,11 +117,11 @@ class _Checker:
     def dates(self) -> Finding:
         """Compare with the same market three weeks later."""
         check = "move the dates"
-        trace = self._run(futures.later(self._market.events), self.end_ns + futures.WEEKS_NS)
+        trace = self._run(later(self._market.events), self.end_ns + WEEKS_NS)
         if trace.fault:
             detail = f"three weeks later it raises: {trace.fault}"
             return Finding(subject=self.title, check=check, verdict=Verdict.LEAK, detail=detail)
-        difference = _difference(self.base.acts, trace.acts, futures.WEEKS_NS)
+        difference = _difference(self.base.acts, trace.acts, WEEKS_NS)
         if difference is not None:
             detail = f"in the same market three weeks later: {difference.words}; it knows this market by its dates or numbers"
             return Finding(subject=self.title, check=check, verdict=Verdict.LEAK, names=difference.names, detail=detail)
