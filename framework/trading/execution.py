@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -13,36 +13,36 @@ from framework.clock import Clock
 from framework.errors import IntegrityError, StorageError
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
-from framework.logs import foreign
 from framework.messages import (
     BookInvalid,
     BookRecovered,
     BookSnapshot,
     CancelOrder,
     ExecutionReport,
-    Filled,
     Message,
     OrderUpdated,
-    PositionChanged,
     ReportKind,
+    SessionChanged,
     StrategyQuarantined,
     SubmitOrder,
+    TradeTick,
     TradingStateChanged,
 )
-from framework.model import Instrument, Liquidity, OrderStatus, Side, TradingState
-from framework.trading.journal import Journal, Record, is_recordable
+from framework.model import Instrument, OrderStatus, Side, TradingState
+from framework.trading.blotter import Blotter, distrust
+from framework.trading.journal import Journal, is_recordable
 from framework.trading.orders import Effect, Order
 from framework.trading.portfolio import Portfolio
 from framework.trading.risk import Approved, Denied, RiskGate, is_whole
+from framework.trading.sight import Sight
 from framework.venues.port import Venue
 
 EXECUTION: Final = "execution"
-CLOSED_ORDERS_KEPT: Final = 10_000
 log = logging.getLogger("Execution")
 
 
 class ExecutionActor(Actor):
-    """Own orders, positions and the trading state (the gate looks at them through `RiskView`, which this is).
+    """Own orders, positions and the trading state, and let nothing out but through the gate.
 
     An intent is durable before the venue is called; what the venue says is durable before anybody hears of it. State is
     the fold of the journal: `recover` rebuilds it through the same code, then asks the venue about orders that were open.
@@ -58,63 +58,63 @@ class ExecutionActor(Actor):
         portfolio: Portfolio,
         journal: Journal,
         instruments: dict[str, Instrument],
+        is_killed: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(EXECUTION)
         self._bus = bus
         self._clock = clock
         self._venue = venue
-        self._gate = gate
+        self.gate = gate
         self.portfolio = portfolio
         self._journal = journal
         self._instruments = instruments
-        self.state = TradingState.ACTIVE
-        self.state_reason = ""
-        self._open: dict[str, Order] = {}
-        self._closed: OrderedDict[str, Order] = OrderedDict()
-        self._books: dict[str, BookSnapshot] = {}
-        self._invalid: set[str] = set()
-        self._last_books: dict[str, BookSnapshot] = {}
-        self.counts: Counter[str] = Counter()
+        self.blotter = Blotter(journal, portfolio)
+        self.sight = Sight(self.blotter, journal, instruments, is_killed)
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SubmitOrder: self._on_submit,
             CancelOrder: self._on_cancel,
             ExecutionReport: self._on_report,
-            BookSnapshot: self._on_book,
-            BookInvalid: self._on_invalid,
-            BookRecovered: lambda event: self._invalid.discard(event.instrument_id),
+            BookSnapshot: self.sight.on_book,
+            BookInvalid: self.sight.on_invalid,
+            BookRecovered: self.sight.on_recovered,
+            TradeTick: self.sight.on_trade,
+            SessionChanged: self.sight.on_session,
             StrategyQuarantined: self._on_quarantined,
         }
 
     def on_start(self) -> None:
-        """Subscribe to books and quarantines."""
-        for message_type in (BookSnapshot, BookInvalid, BookRecovered, StrategyQuarantined):
+        """Subscribe to the market and to quarantines."""
+        for message_type in (BookSnapshot, BookInvalid, BookRecovered, TradeTick, SessionChanged, StrategyQuarantined):
             self._bus.subscribe(self.name, message_type)
 
     def handle(self, message: Message) -> None:
         """Handle a command, a report or a book."""
         self._handlers[type(message)](message)
 
-    # --- what the gate and others see --------------------------------------------------------------------------------------
+    # --- what others see -----------------------------------------------------------------------------------------------------
 
-    def is_journal_healthy(self) -> bool:
-        """Return whether intents can be made durable."""
-        return self._journal.is_healthy
+    @property
+    def state(self) -> TradingState:
+        """Return the trading state."""
+        return self.blotter.state
 
-    def knows(self, instrument_id: str) -> bool:
-        """Return whether the instrument exists and trades here."""
-        return instrument_id in self._instruments
+    @property
+    def state_reason(self) -> str:
+        """Return why it is that."""
+        return self.blotter.state_reason
 
-    def is_known_order(self, client_order_id: str) -> bool:
-        """Return whether this id was ever used, in this run or before."""
-        return client_order_id in self._open or client_order_id in self._closed or self._journal.has_order(client_order_id)
+    @property
+    def counts(self) -> Counter[str]:
+        """Return what happened how often."""
+        return self.blotter.counts
 
     def book(self, instrument_id: str) -> BookSnapshot | None:
         """Return the last book, or None while it is unsound."""
-        return self._books.get(instrument_id)
+        return self.sight.book(instrument_id)
 
     def last_book(self, instrument_id: str) -> BookSnapshot | None:
         """Return the last sound book, also while the present one is not: for marks and views, never for new risk."""
-        return self._last_books.get(instrument_id)
+        return self.sight.last_book(instrument_id)
 
     def position(self, strategy_id: str, instrument_id: str) -> int:
         """Return the signed position of a strategy."""
@@ -122,15 +122,11 @@ class ExecutionActor(Actor):
 
     def open_quantity(self, strategy_id: str, instrument_id: str, side: Side) -> int:
         """Return what open orders of one side may still fill, UNKNOWN ones included."""
-        return sum(order.open_quantity for order in self._of(strategy_id, instrument_id) if order.intent.side is side)
-
-    def open_order_count(self, strategy_id: str, instrument_id: str) -> int:
-        """Return how many orders are open."""
-        return sum(1 for _ in self._of(strategy_id, instrument_id))
+        return self.blotter.exposure.open_quantity(strategy_id, instrument_id, side)
 
     def open_orders(self, strategy_id: str | None = None) -> tuple[OrderUpdated, ...]:
         """Return open orders, of one strategy or of all, oldest first."""
-        return tuple(order.update() for order in self._open.values() if strategy_id in (None, order.intent.strategy_id))
+        return tuple(order.update() for order in self._mine(strategy_id))
 
     # --- operator ------------------------------------------------------------------------------------------------------------
 
@@ -139,7 +135,7 @@ class ExecutionActor(Actor):
 
         In memory first, so that nothing can pass while the disk is asked.
         """
-        self.state, self.state_reason = state, reason
+        self.blotter.set_state(state, reason)
         change = TradingStateChanged(ts_event=self._clock.now_ns(), state=state, reason=reason)
         self._record(change)
         if state is TradingState.HALTED:
@@ -149,7 +145,7 @@ class ExecutionActor(Actor):
 
     def cancel_all(self, strategy_id: str | None = None) -> int:
         """Ask the venue to cancel all open orders (of one strategy); return how many were asked for."""
-        wanted = [order for order in self._open.values() if strategy_id in (None, order.intent.strategy_id)]
+        wanted = self._mine(strategy_id)
         for order in wanted:
             self._cancel(order)
         return len(wanted)
@@ -161,37 +157,24 @@ class ExecutionActor(Actor):
         `IntegrityError` for a journal whose hash chain does not hold.
         """
         self._journal.verify()
-        for record in self._journal.records("SubmitOrder", "CancelOrder", "ExecutionReport", "TradingStateChanged"):
-            self._recall(record)
+        for record in self._journal.records(*Blotter.KINDS):
+            self.blotter.take(record)
         self.counts.clear()
-        return len(self._open)
-
-    def _recall(self, record: Record) -> None:
-        match record.message:
-            case SubmitOrder() as order if self.knows(order.instrument_id):
-                self._open[order.client_order_id] = Order(order)
-            case CancelOrder() as command if command.client_order_id in self._open:
-                self._open[command.client_order_id].request_cancel()
-            case ExecutionReport() as report:
-                self._fetch(report.client_order_id, before=record.seq)
-                effect, _ = self._apply(report)
-                # The kill may have come between this report and the record of the halt that it called for.
-                if effect is Effect.UNBOOKABLE and self.state is not TradingState.HALTED:
-                    self.state, self.state_reason = TradingState.HALTED, _distrust(report)
-            case TradingStateChanged() as change:
-                self.state, self.state_reason = change.state, change.reason
+        return len(self._mine())
 
     def reconcile(self) -> None:
         """Ask the venue what became of orders that were open when the last run ended: UNKNOWN until it says."""
-        for order in self._open.values():
+        wanted = self._mine()
+        for order in wanted:
             order.status = OrderStatus.UNKNOWN
-        if self._open:
-            self._venue.reconcile(tuple(self._open))
+            self.blotter.exposure.note(order)
+        if wanted:
+            self._venue.reconcile(tuple(order.intent.client_order_id for order in wanted))
 
     # --- commands ------------------------------------------------------------------------------------------------------------
 
     def _on_submit(self, order: SubmitOrder) -> None:
-        verdict = self._gate.check(order, self, self._clock.now_ns())
+        verdict = self.gate.check(order, self.sight, self._clock.now_ns())
         if isinstance(verdict, Approved) and not is_recordable(verdict.order):
             verdict = Denied("MALFORMED", "a field has a value of the wrong type")
         if isinstance(verdict, Denied):
@@ -201,7 +184,7 @@ class ExecutionActor(Actor):
             self._deny(order, Denied("JOURNAL", "intents cannot be made durable"))
             return
         self.counts["orders"] += 1
-        accepted = self._open[order.client_order_id] = Order(verdict.order)
+        accepted = self.blotter.add(verdict.order)
         self._bus.publish(accepted.update())
         self._venue.submit(verdict.order)
 
@@ -214,11 +197,16 @@ class ExecutionActor(Actor):
         self._bus.publish(denied)
 
     def _on_cancel(self, command: CancelOrder) -> None:
-        order = self._open.get(command.client_order_id)
-        if order is not None and order.intent.strategy_id == command.strategy_id:
-            self._cancel(order)
-        else:
+        order = self.blotter.open.get(command.client_order_id)
+        if order is None or order.intent.strategy_id != command.strategy_id:
             self.counts["cancels_without_an_order"] += 1
+            return
+        denied = self.gate.may_cancel(command.strategy_id, self._clock.now_ns())
+        if denied is None:
+            self._cancel(order)
+            return
+        self.counts["cancels_denied"] += 1
+        self._bus.publish(msgspec.structs.replace(order.update(), reason=str(denied)))
 
     def _on_quarantined(self, event: StrategyQuarantined) -> None:
         self.cancel_all(event.strategy_id)
@@ -227,7 +215,7 @@ class ExecutionActor(Actor):
         intent = order.intent
         command = CancelOrder(client_order_id=intent.client_order_id, strategy_id=intent.strategy_id, ts_event=self._clock.now_ns())
         self._venue.cancel(intent.client_order_id)
-        order.request_cancel()
+        self.blotter.request_cancel(intent.client_order_id)
         self.counts["cancels"] += 1
         self._bus.publish(order.update())
         self._record(command, durable=False, key=intent.client_order_id)
@@ -239,96 +227,31 @@ class ExecutionActor(Actor):
             self.counts["reports_malformed"] += 1
             self._stop_if_fill(report)
             return
-        is_ours = self._fetch(report.client_order_id)
+        is_ours = self.blotter.fetch(report.client_order_id)
         self._record(report, key=report.client_order_id)
-        effect, told = self._apply(report)
+        effect, told = self.blotter.apply(report)
         for event in told:
             self._bus.publish(event)
+        self._after(report, effect)
         if effect is Effect.UNBOOKABLE or not is_ours:
             self._stop_if_fill(report)
+
+    def _after(self, report: ExecutionReport, effect: Effect) -> None:
+        """Let an order that ended short of its quantity be sent again: that is no duplicate."""
+        order = self.blotter.find(report.client_order_id)
+        if order is not None and effect is Effect.CHANGED and not order.is_open:
+            self.gate.recent.forget(order.intent.strategy_id, order.intent.instrument_id, order.intent.client_order_id)
 
     def _stop_if_fill(self, report: ExecutionReport) -> None:
         # We may hold a position that we do not know of: nothing may be added to it until somebody has looked.
         if report.kind is ReportKind.FILLED and self.state is not TradingState.HALTED:
-            self.set_state(TradingState.HALTED, _distrust(report))
-
-    def _apply(self, report: ExecutionReport) -> tuple[Effect, tuple[Message, ...]]:
-        """Move order and portfolio by one report; return what it did and what to tell. The same for live reports and the journal's."""
-        order = self._open.get(report.client_order_id) or self._closed.get(report.client_order_id)
-        if order is None:
-            self.counts["reports_of_unknown_orders"] += 1
-            return Effect.ANOMALY, ()
-        effect = order.apply(report)
-        if effect in (Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE):
-            self.counts[f"reports_{effect.lower()}"] += 1
-            return effect, ()
-        if effect is Effect.LATE_FILL:
-            self.counts["fills_late"] += 1
-        told: tuple[Message, ...] = (order.update(),)
-        if report.kind is ReportKind.FILLED:
-            told += self._book_fill(order, report)
-        if not order.is_open:
-            self._retire(order)
-        return effect, told
-
-    def _book_fill(self, order: Order, report: ExecutionReport) -> tuple[Filled, PositionChanged]:
-        self.counts["fills"] += 1
-        intent = order.intent
-        fill = Filled(
-            client_order_id=intent.client_order_id,
-            trade_id=report.trade_id,
-            strategy_id=intent.strategy_id,
-            instrument_id=intent.instrument_id,
-            ts_event=report.ts_event,
-            side=intent.side,
-            quantity=report.last_quantity,
-            price_ticks=report.last_ticks,
-            fee=report.fee,
-            liquidity=report.liquidity or Liquidity.TAKER,
-            decision_id=intent.decision_id,
-        )
-        return fill, self.portfolio.apply(fill)
-
-    def _retire(self, order: Order) -> None:
-        client_order_id = order.intent.client_order_id
-        self._open.pop(client_order_id, None)
-        self._closed[client_order_id] = order
-        if len(self._closed) > CLOSED_ORDERS_KEPT:
-            self._closed.popitem(last=False)
-
-    def _fetch(self, client_order_id: str, *, before: int | None = None) -> bool:
-        """Bring an order that was pruned from memory back from the journal; return whether there ever was one of this id."""
-        if client_order_id in self._open or client_order_id in self._closed:
-            return True
-        order: Order | None = None
-        is_ours = False
-        for record in self._journal.history(client_order_id, before=before):
-            match record.message:
-                case SubmitOrder() as intent:
-                    is_ours = True
-                    order = Order(intent) if self.knows(intent.instrument_id) else None
-                case ExecutionReport() as report if order is not None:
-                    order.apply(report)
-        if order is not None:
-            self._retire(order)
-        return is_ours
+            self.set_state(TradingState.HALTED, distrust(report))
 
     # --- the rest --------------------------------------------------------------------------------------------------------------
 
-    def _on_book(self, book: BookSnapshot) -> None:
-        self._last_books[book.instrument_id] = book
-        # Books wait in the data lane, so one from before the bad spell can be handled after the word that it began.
-        if book.instrument_id not in self._invalid:
-            self._books[book.instrument_id] = book
-
-    def _on_invalid(self, event: BookInvalid) -> None:
-        self._invalid.add(event.instrument_id)
-        self._books.pop(event.instrument_id, None)
-
-    def _of(self, strategy_id: str, instrument_id: str) -> Iterator[Order]:
-        for order in self._open.values():
-            if order.intent.strategy_id == strategy_id and order.intent.instrument_id == instrument_id:
-                yield order
+    def _mine(self, strategy_id: str | None = None) -> list[Order]:
+        """Return the open orders of this market."""
+        return list(self.blotter.orders_of(strategy_id, self._instruments))
 
     def _record(self, message: Message, *, durable: bool = True, key: str = "") -> bool:
         # A disk that fails must not keep a fill or a kill from taking effect: the gate sees `is_healthy` and lets nothing new out.
@@ -339,10 +262,6 @@ class ExecutionActor(Actor):
             log.error("%s", exc)
             return False
         return True
-
-
-def _distrust(report: ExecutionReport) -> str:
-    return f"the venue reports a fill that cannot be booked: order {foreign(report.client_order_id)} trade {foreign(report.trade_id)}"
 
 
 def _printable(order: SubmitOrder) -> SubmitOrder:

@@ -18,6 +18,7 @@ import msgspec
 from framework import messages
 from framework.errors import IntegrityError, StorageError, TidebookError
 from framework.messages import Feedback, Message
+from framework.trading import records as own_records
 
 SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
@@ -280,7 +281,7 @@ class Journal:
 
     def _decode(self, seq: int, kind: str, body: bytes) -> Message:
         if kind not in self._decoders:
-            message_type = getattr(messages, kind, None)
+            message_type = getattr(messages, kind, None) or getattr(own_records, kind, None)
             if message_type is None:
                 raise TidebookError(f"{self.path}: record {seq} is of unknown kind {kind!r}")
             self._decoders[kind] = msgspec.msgpack.Decoder(message_type)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Final
@@ -40,6 +42,11 @@ class Position:
         """Return booked profit before fees."""
         return self._money(self.realized)
 
+    @property
+    def net_realized(self) -> Decimal:
+        """Return booked profit after fees."""
+        return _EXACT.subtract(self.realized_pnl, self.fees)
+
     def unrealized_pnl(self, mark_ticks: float) -> Decimal:
         """Return profit of the open lots at a mark in ticks (half ticks are exact)."""
         return self._money(self.quantity * round(mark_ticks * MICRO) - self.open_cost)
@@ -65,11 +72,22 @@ class Position:
 
 
 class Portfolio:
-    """Positions by strategy and instrument; the account in an instrument is the sum over strategies."""
+    """Positions by strategy and instrument; the account in an instrument is the sum over strategies.
+
+    Fills in instruments that this market does not have (of a run on another feed) are booked all the same, and shown again when
+    their market is back.
+    """
 
     def __init__(self, instruments: dict[str, Instrument]) -> None:
-        self._instruments = instruments
+        self._instruments = dict(instruments)
+        self._known = set(instruments)
         self._positions: dict[Key, Position] = {}
+        self._net: Counter[str] = Counter()
+
+    def learn(self, instruments: Iterable[Instrument]) -> None:
+        """Take the facts of instruments that other runs traded, so that their money can be counted."""
+        for instrument in instruments:
+            self._instruments.setdefault(instrument.instrument_id, instrument)
 
     def position(self, strategy_id: str, instrument_id: str) -> Position:
         """Return the position, a flat one if there never was a fill. Raises `KeyError` for an unknown instrument."""
@@ -77,8 +95,23 @@ class Portfolio:
         return found if found is not None else Position(self._instruments[instrument_id])
 
     def positions(self) -> dict[Key, Position]:
-        """Return all positions that ever had a fill, by (strategy, instrument)."""
+        """Return all positions of this market that ever had a fill, by (strategy, instrument)."""
+        return {key: position for key, position in self._positions.items() if key[1] in self._known}
+
+    def everything(self) -> dict[Key, Position]:
+        """Return all positions, also those in instruments of other markets."""
         return dict(self._positions)
+
+    def restore(self, positions: dict[Key, Position]) -> None:
+        """Take positions as they were; those of before are forgotten."""
+        self._positions = dict(positions)
+        self._net = Counter()
+        for (_, instrument_id), position in positions.items():
+            self._net[instrument_id] += position.quantity
+
+    def net(self, instrument_id: str) -> int:
+        """Return the position of all strategies together."""
+        return self._net[instrument_id]
 
     def account(self, instrument_id: str) -> Position:
         """Return a sum over all strategies: net quantity, cost of what is open, money and fees, exact like each of them."""
@@ -91,11 +124,21 @@ class Portfolio:
                 total.fees = _EXACT.add(total.fees, position.fees)
         return total
 
+    def book(self, strategy_id: str, instrument_id: str) -> Position:
+        """Return the position to book a fill on, a fresh one where there was none."""
+        key = (strategy_id, instrument_id)
+        found = self._positions.get(key)
+        if found is None:
+            instrument = self._instruments.setdefault(instrument_id, Instrument(instrument_id=instrument_id, tick_size=Decimal(1)))
+            found = self._positions[key] = Position(instrument)
+        return found
+
     def apply(self, fill: Filled) -> PositionChanged:
         """Book a fill and return the new position."""
-        key = (fill.strategy_id, fill.instrument_id)
-        position = self._positions.setdefault(key, self.position(*key))
-        position.apply(fill.side.sign * fill.quantity, fill.price_ticks, fill.fee)
+        position = self.book(fill.strategy_id, fill.instrument_id)
+        signed = fill.side.sign * fill.quantity
+        position.apply(signed, fill.price_ticks, fill.fee)
+        self._net[fill.instrument_id] += signed
         return PositionChanged(
             strategy_id=fill.strategy_id,
             instrument_id=fill.instrument_id,

@@ -124,7 +124,9 @@ def test_after_the_line_is_mended_we_know_what_the_venue_knows(script: list[tupl
         position = sum(sides[said.client_order_id].sign * said.last_quantity for said in trades.values())
         assert room.execution.position("s", "A.X") == position
         assert sorted(one.trade_id for one in room.heard(Filled)) == sorted(trades)
-        assert {order.client_order_id for order in room.execution.open_orders()} == set(line.venue._orders)
+        assert {order.client_order_id for order in room.execution.open_orders()} == {
+            order.client_order_id for order in line.venue._desk.of("A.X")
+        }
         assert all(order.status is not OrderStatus.UNKNOWN for order in room.execution.open_orders())
         assert room.execution.counts["reports_anomaly"] == 0
         assert room.execution.counts["reports_unbookable"] == 0

@@ -211,17 +211,17 @@ def test_the_answer_to_a_cancel_that_lost_its_race_is_no_anomaly(room: Room) -> 
 
 
 def test_closed_orders_are_pruned_from_memory_and_their_ids_stay_taken(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:
-    monkeypatch.setattr("framework.trading.execution.CLOSED_ORDERS_KEPT", 2)
+    monkeypatch.setattr("framework.trading.blotter.CLOSED_ORDERS_KEPT", 2)
     for name in ("o1", "o2", "o3", "o4"):
         room.tell(submit(name), report(ReportKind.REJECTED, name))
     room.tell(submit("o1"))
 
-    assert len(room.execution._closed) == 2
+    assert len(room.execution.blotter._closed) == 2
     assert room.heard(OrderUpdated)[-1].reason == "DUPLICATE_ID client_order_id=o1"
 
 
 def test_a_late_fill_of_an_order_that_was_pruned_from_memory_is_booked_once(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:
-    monkeypatch.setattr("framework.trading.execution.CLOSED_ORDERS_KEPT", 2)
+    monkeypatch.setattr("framework.trading.blotter.CLOSED_ORDERS_KEPT", 2)
     room.tell(submit("o1", quantity=3), fill(1, 100, "t1"), report(ReportKind.CANCELED))
     for name in ("o2", "o3", "o4"):
         room.tell(submit(name), report(ReportKind.REJECTED, name))
@@ -242,7 +242,7 @@ def test_an_order_whose_answer_was_lost_still_counts_at_its_worst(room: Room) ->
 
     assert room.statuses()[-1] is OrderStatus.UNKNOWN
     assert room.execution.open_quantity("s", "A.X", Side.BUY) == 5
-    assert room.execution.open_order_count("s", "A.X") == 1
+    assert room.execution.sight.open_order_count("s", "A.X") == 1
 
 
 # --- books -----------------------------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def test_a_new_run_has_the_positions_fees_and_open_orders_of_the_one_before(tmp_
     path = tmp_path / "journal.sqlite"
     with closing(Journal(path)) as journal:
         room = Room(journal)
-        room.tell(submit("o1", quantity=5), report(ReportKind.ACCEPTED), fill(2, 100, "t1"), submit("o2", Side.SELL, 4))
+        room.tell(submit("o1", quantity=5), report(ReportKind.ACCEPTED), fill(2, 100, "t1"), submit("o2", Side.SELL, 4, limit_ticks=102))
         room.tell(fill(1, 102, "t2", "o2"), fill(3, 103, "t3", "o2"))
         before = room.state()
     with closing(Journal(path)) as journal:

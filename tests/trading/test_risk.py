@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -12,11 +13,19 @@ from hypothesis import strategies as st
 from framework.config import RiskLimits
 from framework.messages import BookSnapshot, SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side, TradingState
-from framework.trading.risk import Approved, Denied, RiskGate, Verdict
+from framework.trading.risk import Approved, Denied, RiskGate, Tick, Verdict
+from framework.trading.risk.view import Loss
 from tests.trading.conftest import NOW, book, submit
 
 LIMITS = RiskLimits(
-    max_order_quantity=10, max_position=20, price_collar_ticks=40, max_orders_per_second=3, max_open_orders=5, max_book_age_s=5.0
+    max_order_quantity=10,
+    max_position=20,
+    price_collar_ticks=40,
+    max_orders_per_second=3,
+    max_open_orders=5,
+    max_book_age_s=5.0,
+    max_intent_age_s=60.0,
+    duplicate_window_s=0.0,
 )
 NONSENSE = (math.nan, math.inf, -math.inf, 1.5, True, "2", None, 2**70, -(2**70), 10**5_000)
 
@@ -27,11 +36,28 @@ class View:
 
     state: TradingState = TradingState.ACTIVE
     is_healthy: bool = True
+    is_dead: bool = False
+    unready: str = ""
+    is_open: bool = True
     known_orders: set[str] = field(default_factory=set)
     last: BookSnapshot | None = field(default_factory=book)
+    trade: Tick | None = None
     lots: int = 0
     open: dict[Side, int] = field(default_factory=dict)
     open_count: int = 0
+    account_lots: int | None = None
+    account_open: dict[Side, int] | None = None
+    account_count: int | None = None
+    resting: dict[Side, int] = field(default_factory=dict)
+    elsewhere: Decimal = Decimal(0)
+    profit: Decimal = Decimal(0)
+    losses: dict[tuple[str | None, str | None], Loss] = field(default_factory=dict)
+
+    def is_killed(self) -> bool:
+        return self.is_dead
+
+    def why_not_ready(self) -> str:
+        return self.unready
 
     def is_journal_healthy(self) -> bool:
         return self.is_healthy
@@ -39,20 +65,41 @@ class View:
     def knows(self, instrument_id: str) -> bool:
         return instrument_id == "A.X"
 
+    def is_session_open(self, instrument_id: str) -> bool:
+        return self.is_open
+
     def is_known_order(self, client_order_id: str) -> bool:
         return client_order_id in self.known_orders
 
     def book(self, instrument_id: str) -> BookSnapshot | None:
         return self.last
 
-    def position(self, strategy_id: str, instrument_id: str) -> int:
-        return self.lots
+    def last_trade(self, instrument_id: str) -> Tick | None:
+        return self.trade
 
-    def open_quantity(self, strategy_id: str, instrument_id: str, side: Side) -> int:
-        return self.open.get(side, 0)
+    def contract_value(self, instrument_id: str, price_ticks: float) -> Decimal:
+        return Decimal(str(price_ticks)) * 10
 
-    def open_order_count(self, strategy_id: str, instrument_id: str) -> int:
-        return self.open_count
+    def position(self, strategy_id: str | None, instrument_id: str) -> int:
+        return self.lots if strategy_id or self.account_lots is None else self.account_lots
+
+    def open_quantity(self, strategy_id: str | None, instrument_id: str, side: Side) -> int:
+        return (self.open if strategy_id or self.account_open is None else self.account_open).get(side, 0)
+
+    def open_order_count(self, strategy_id: str | None, instrument_id: str | None) -> int:
+        return self.open_count if strategy_id or self.account_count is None else self.account_count
+
+    def best_resting(self, instrument_id: str, side: Side) -> int | None:
+        return self.resting.get(side)
+
+    def gross_notional(self, without: str) -> Decimal:
+        return self.elsewhere
+
+    def equity(self) -> Decimal:
+        return self.profit
+
+    def loss(self, strategy_id: str | None, instrument_id: str | None) -> Loss:
+        return self.losses.get((strategy_id, instrument_id), Loss(Decimal(0), Decimal(0), 0, 0))
 
 
 def check(order: SubmitOrder, view: View | None = None, now_ns: int = NOW) -> Verdict:
@@ -193,12 +240,15 @@ def test_the_rate_is_counted_in_market_time_over_one_second() -> None:
 
 
 def test_the_gate_remembers_no_order_for_longer_than_the_rate_looks_back() -> None:
-    gate, view = RiskGate(RiskLimits(max_orders_per_second=1_000_000)), View()
+    gate, view = (
+        RiskGate(RiskLimits(max_orders_per_second=1_000_000, max_orders_per_minute=0, duplicate_window_s=0.0, max_intent_age_s=60.0)),
+        View(),
+    )
     for n in range(500):
         view.last = book(ts=NOW + n * NS_PER_S // 100)
         gate.check(submit(f"o{n}"), view, NOW + n * NS_PER_S // 100)
 
-        assert len(gate._sent["s"]) <= 100
+        assert max(gate.throttles.sizes().values()) <= 100
 
 
 def test_denied_orders_and_other_strategies_do_not_use_up_the_rate() -> None:

@@ -1,0 +1,224 @@
+"""The blotter: orders, positions and the trading state. Live or from the journal, everything moves through the same methods."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, Final
+
+from framework.logs import foreign
+from framework.messages import (
+    CancelOrder,
+    ExecutionReport,
+    Filled,
+    Message,
+    PositionChanged,
+    ReplaceOrder,
+    ReportKind,
+    SubmitOrder,
+    TradingStateChanged,
+)
+from framework.model import NS_PER_S, Instrument, Liquidity, TradingState
+from framework.trading.exposure import Exposure
+from framework.trading.journal import Journal, Record
+from framework.trading.losses import LossBook
+from framework.trading.orders import REPLACEABLE, Effect, Order
+from framework.trading.portfolio import Portfolio
+from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked, RunStarted
+
+CLOSED_ORDERS_KEPT: Final = 10_000
+RATE_MEMORY_NS: Final = 60 * NS_PER_S
+EXTERNAL: Final = "EXTERNAL"
+"""Strategy id of what others did on our account."""
+
+
+class Blotter:
+    """Own orders, positions, losses and the trading state. No bus, no venue, no clock: what happens is told to it.
+
+    The fold of the journal is `take(record)` for every record in order; live, the same methods are called by Execution.
+    """
+
+    KINDS: Final = (
+        "SubmitOrder",
+        "CancelOrder",
+        "ReplaceOrder",
+        "ExecutionReport",
+        "TradingStateChanged",
+        "RiskMarked",
+        "LimitTightened",
+        "OrderAdopted",
+        "RunStarted",
+    )
+
+    def __init__(self, journal: Journal, portfolio: Portfolio) -> None:
+        self._journal = journal
+        self.portfolio = portfolio
+        self.exposure = Exposure()
+        self.losses = LossBook(portfolio)
+        self.state = TradingState.ACTIVE
+        self.state_reason = ""
+        self.open: dict[str, Order] = {}
+        self._closed: OrderedDict[str, Order] = OrderedDict()
+        self.sent: deque[SubmitOrder] = deque()
+        self.tightened: list[LimitTightened] = []
+        self.limits_digest = ""
+        self.adopted: dict[str, OrderAdopted] = {}
+        self.counts: Counter[str] = Counter()
+        self._takers: dict[type[Message], Callable[[Any, int], None]] = {
+            SubmitOrder: lambda order, _: self._take_intent(order),
+            CancelOrder: lambda command, _: self.request_cancel(command.client_order_id),
+            ReplaceOrder: lambda change, _: self.request_replace(change),
+            ExecutionReport: self._take_report,
+            TradingStateChanged: lambda change, _: self.set_state(change.state, change.reason),
+            RiskMarked: lambda marked, _: self.losses.recall(marked),
+            LimitTightened: lambda change, _: self.tightened.append(change),
+            OrderAdopted: lambda adopted, _: self.adopt(adopted),
+            RunStarted: lambda run, _: self._take_run(run),
+        }
+
+    # --- the fold ------------------------------------------------------------------------------------------------------------
+
+    def take(self, record: Record) -> None:
+        """Take one record of the journal, of a kind in `KINDS`."""
+        self._takers[type(record.message)](record.message, record.seq)
+
+    def _take_intent(self, order: SubmitOrder) -> None:
+        self.add(order)
+        self.sent.append(order)
+        while order.ts_event - self.sent[0].ts_event >= RATE_MEMORY_NS:
+            self.sent.popleft()
+
+    def _take_report(self, report: ExecutionReport, seq: int) -> None:
+        self.fetch(report.client_order_id, before=seq)
+        effect, _ = self.apply(report)
+        # The kill may have come between this report and the record of the halt that it called for.
+        if effect is Effect.UNBOOKABLE and self.state is not TradingState.HALTED:
+            self.set_state(TradingState.HALTED, distrust(report))
+
+    def _take_run(self, run: RunStarted) -> None:
+        self.portfolio.learn(run.instruments)
+        if run.limits_digest != self.limits_digest:
+            self.limits_digest, self.tightened = run.limits_digest, []
+
+    # --- what happens --------------------------------------------------------------------------------------------------------
+
+    def add(self, intent: SubmitOrder) -> Order:
+        """Take an order that is about to leave, or to be held here."""
+        order = self.open[intent.client_order_id] = Order(intent)
+        self.exposure.note(order)
+        return order
+
+    def request_cancel(self, client_order_id: str) -> None:
+        """Note that a cancel is on its way."""
+        order = self.open.get(client_order_id)
+        if order is not None:
+            order.request_cancel()
+            self.exposure.note(order)
+
+    def request_replace(self, change: ReplaceOrder) -> None:
+        """Note that a change is on its way."""
+        order = self.open.get(change.client_order_id)
+        if order is not None and order.status in REPLACEABLE:
+            order.request_replace(change)
+            self.exposure.note(order)
+
+    def set_state(self, state: TradingState, reason: str) -> None:
+        """Take the trading state."""
+        self.state, self.state_reason = state, reason
+        self.losses.on_state(state)
+
+    def adopt(self, adopted: OrderAdopted) -> None:
+        """Take note of something on our account that we did not do."""
+        self.adopted[adopted.client_order_id] = adopted
+
+    def apply(self, report: ExecutionReport) -> tuple[Effect, tuple[Message, ...]]:
+        """Move order and portfolio by one report; return what it did and what to tell."""
+        order = self.find(report.client_order_id)
+        if order is None:
+            self.counts["reports_of_unknown_orders"] += 1
+            return Effect.ANOMALY, ()
+        effect = order.apply(report)
+        if effect in (Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE):
+            self.counts[f"reports_{effect.lower()}"] += 1
+            return effect, ()
+        if effect is Effect.LATE_FILL:
+            self.counts["fills_late"] += 1
+        told: tuple[Message, ...] = (order.update(),)
+        if report.kind is ReportKind.FILLED:
+            told += self._book_fill(order, report)
+        self.exposure.note(order)
+        if not order.is_open:
+            self._retire(order)
+        return effect, told
+
+    def _book_fill(self, order: Order, report: ExecutionReport) -> tuple[Filled, PositionChanged]:
+        self.counts["fills"] += 1
+        intent = order.intent
+        fill = Filled(
+            client_order_id=intent.client_order_id,
+            trade_id=report.trade_id,
+            strategy_id=intent.strategy_id,
+            instrument_id=intent.instrument_id,
+            ts_event=report.ts_event,
+            side=intent.side,
+            quantity=report.last_quantity,
+            price_ticks=report.last_ticks,
+            fee=report.fee,
+            liquidity=report.liquidity or Liquidity.TAKER,
+            decision_id=intent.decision_id,
+        )
+        position = self.portfolio.book(intent.strategy_id, intent.instrument_id)
+        quantity, net = position.quantity, position.net_realized
+        changed = self.portfolio.apply(fill)
+        self.losses.on_fill((intent.strategy_id, intent.instrument_id), position, quantity_before=quantity, net_before=net)
+        return fill, changed
+
+    # --- looking orders up ---------------------------------------------------------------------------------------------------
+
+    def find(self, client_order_id: str) -> Order | None:
+        """Return an order that is in memory."""
+        return self.open.get(client_order_id) or self._closed.get(client_order_id)
+
+    def is_known(self, client_order_id: str) -> bool:
+        """Return whether this id was ever used, in this run or before."""
+        return self.find(client_order_id) is not None or self._journal.has_order(client_order_id)
+
+    def fetch(self, client_order_id: str, *, before: int | None = None) -> bool:
+        """Bring an order that was pruned from memory back from the journal; return whether there ever was one of this id."""
+        if self.find(client_order_id) is not None:
+            return True
+        order: Order | None = None
+        for record in self._journal.history(client_order_id, before=before):
+            match record.message:
+                case SubmitOrder() as intent:
+                    order = Order(intent)
+                case ExecutionReport() as report if order is not None:
+                    order.apply(report)
+        if order is not None:
+            self._retire(order)
+        return order is not None
+
+    def orders_of(self, strategy_id: str | None = None, instruments: dict[str, Instrument] | None = None) -> Iterator[Order]:
+        """Return open orders, oldest first: of one strategy or of all, in some instruments or in all."""
+        for order in self.open.values():
+            is_here = instruments is None or order.intent.instrument_id in instruments
+            if is_here and strategy_id in (None, order.intent.strategy_id):
+                yield order
+
+    def _retire(self, order: Order) -> None:
+        client_order_id = order.intent.client_order_id
+        self.open.pop(client_order_id, None)
+        self._closed[client_order_id] = order
+        if len(self._closed) > CLOSED_ORDERS_KEPT:
+            self._closed.popitem(last=False)
+
+
+def distrust(report: ExecutionReport) -> str:
+    """Say why nobody can be sure of our position any more."""
+    return f"the venue reports a fill that cannot be booked: order {foreign(report.client_order_id)} trade {foreign(report.trade_id)}"
+
+
+def worth(instrument: Instrument, price_ticks: float) -> Decimal:
+    """Return the money that one lot is worth at a price; never below zero, also where prices are."""
+    return instrument.tick_value * Decimal(str(abs(price_ticks)))

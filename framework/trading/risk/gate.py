@@ -1,0 +1,72 @@
+"""The one gate: every order passes one synchronous check, or is denied with a code and its numbers."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from framework.config import RiskLimits
+from framework.messages import SubmitOrder
+from framework.model import NS_PER_S, OrderType
+from framework.trading.risk.checks import BY_OPERATOR, STEPS, Case, Steps, marketable_limit, scope_name
+from framework.trading.risk.limits import LimitBook
+from framework.trading.risk.verdict import Approved, Denied, Verdict
+from framework.trading.risk.view import RiskView
+from framework.trading.risk.windows import MINUTE_NS, Recent, Throttles
+
+
+class RiskGate:
+    """Check orders against limits. `check` is synchronous, has no I/O, and treats NaN and nonsense as a reason to deny.
+
+    Every comparison is written so that a number that is none denies. What was approved counts towards the rates at once.
+    """
+
+    def __init__(self, limits: RiskLimits | LimitBook) -> None:
+        self.limits = limits if isinstance(limits, LimitBook) else LimitBook(limits)
+        self.throttles = Throttles()
+        self.recent = Recent()
+
+    def check(self, order: SubmitOrder, view: RiskView, now_ns: int) -> Verdict:
+        """Return `Approved` with the order as it may go, or `Denied`."""
+        return self._check(STEPS, order, view, now_ns)
+
+    def check_by_operator(self, order: SubmitOrder, view: RiskView, now_ns: int) -> Verdict:
+        """Check an order that flattens a position for the operator: halted or not, it has to be sound and may only reduce."""
+        return self._check(BY_OPERATOR, order, view, now_ns)
+
+    def _check(self, steps: Steps, order: SubmitOrder, view: RiskView, now_ns: int) -> Verdict:
+        case = Case(order, view, now_ns, limits=self.limits, throttles=self.throttles, recent=self.recent)
+        for code, check in steps:
+            detail = check(case)
+            if detail is not None:
+                return Denied(code, detail)
+        approved = self._inside_collar(case)
+        self.note(order, case.order_notional, now_ns)
+        return Approved(approved)
+
+    def may_cancel(self, strategy_id: str, now_ns: int) -> Denied | None:
+        """Return why a strategy may not cancel now, or None. Cancels have a throttle of their own, and no other check."""
+        most = self.limits.get("max_cancels_per_second")
+        window = self.throttles.window(f"cancels:{strategy_id}", NS_PER_S, now_ns)
+        if not len(window) < most:
+            return Denied("CANCEL_RATE", f"last_second={len(window)} limit={most}")
+        window.add(now_ns, Decimal(0))
+        return None
+
+    def note(self, order: SubmitOrder, notional: Decimal, ts_event: int) -> None:
+        """Count an order that left, towards every rate that has a limit (also one of the run before, in order of time)."""
+        for scope in self.limits.scopes(order.strategy_id, order.instrument_id):
+            name = scope_name(scope)
+            if scope.get("max_orders_per_second"):
+                self.throttles.window(name, NS_PER_S, ts_event).add(ts_event, notional)
+            if scope.get("max_orders_per_minute") or scope.get("max_notional_per_minute"):
+                self.throttles.window(name, MINUTE_NS, ts_event).add(ts_event, notional)
+        self.recent.note(order, ts_event)
+
+    def _inside_collar(self, case: Case) -> SubmitOrder:
+        """Return a market order as a limit at the collar's edge, or just short of our own order there."""
+        order = case.order
+        if order.order_type is not OrderType.MARKET or order.limit_ticks is not None:
+            return order
+        return msgspec.structs.replace(order, limit_ticks=marketable_limit(case))

@@ -1,0 +1,152 @@
+"""What the gate sees (`RiskView`): the blotter, the market, and whether anything forbids new risk altogether."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from framework.messages import BookInvalid, BookRecovered, BookSnapshot, SessionChanged, TradeTick
+from framework.model import Instrument, Side, TradingState
+from framework.trading.blotter import Blotter, worth
+from framework.trading.journal import Journal
+from framework.trading.risk.view import Loss, Tick
+
+ZERO = Decimal(0)
+
+
+class Sight:
+    """State as the gate reads it, at the instant of a check. Market events come in through `on_...`."""
+
+    def __init__(self, blotter: Blotter, journal: Journal, instruments: dict[str, Instrument], is_killed: Callable[[], bool]) -> None:
+        self._blotter = blotter
+        self._journal = journal
+        self._instruments = instruments
+        self._is_killed = is_killed
+        self._books: dict[str, BookSnapshot] = {}
+        self._last_books: dict[str, BookSnapshot] = {}
+        self._invalid: set[str] = set()
+        self._trades: dict[str, Tick] = {}
+        self._closed_sessions: set[str] = set()
+        self.unready: dict[str, str] = {}
+
+    # --- the market ----------------------------------------------------------------------------------------------------------
+
+    def on_book(self, book: BookSnapshot) -> None:
+        """Take a book."""
+        self._last_books[book.instrument_id] = book
+        # Books wait in the data lane, so one from before the bad spell can be handled after the word that it began.
+        if book.instrument_id not in self._invalid:
+            self._books[book.instrument_id] = book
+        if book.bid_ticks and book.ask_ticks:
+            self._blotter.losses.on_mid(book.instrument_id, (book.bid_ticks[0] + book.ask_ticks[0]) / 2)
+
+    def on_invalid(self, event: BookInvalid) -> None:
+        """Trust no book until `on_recovered`."""
+        self._invalid.add(event.instrument_id)
+        self._books.pop(event.instrument_id, None)
+
+    def on_recovered(self, event: BookRecovered) -> None:
+        """Trust the books that come."""
+        self._invalid.discard(event.instrument_id)
+
+    def on_trade(self, tick: TradeTick) -> None:
+        """Take a public trade."""
+        self._trades[tick.instrument_id] = Tick(tick.price_ticks, tick.ts_event)
+
+    def on_session(self, session: SessionChanged) -> None:
+        """Take whether trading is open."""
+        if session.is_open:
+            self._closed_sessions.discard(session.instrument_id)
+        else:
+            self._closed_sessions.add(session.instrument_id)
+
+    def last_book(self, instrument_id: str) -> BookSnapshot | None:
+        """Return the last sound book, also while the present one is not."""
+        return self._last_books.get(instrument_id)
+
+    # --- RiskView ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> TradingState:
+        """Return the trading state."""
+        return self._blotter.state
+
+    def is_killed(self) -> bool:
+        """Return whether the kill switch was set from outside."""
+        return self._is_killed()
+
+    def why_not_ready(self) -> str:
+        """Return the first reason why nothing may go yet."""
+        return next(iter(self.unready.values()), "")
+
+    def is_journal_healthy(self) -> bool:
+        """Return whether intents can be made durable."""
+        return self._journal.is_healthy
+
+    def knows(self, instrument_id: str) -> bool:
+        """Return whether the instrument trades here."""
+        return instrument_id in self._instruments
+
+    def is_session_open(self, instrument_id: str) -> bool:
+        """Return whether the feed has not said that it is closed."""
+        return instrument_id not in self._closed_sessions
+
+    def is_known_order(self, client_order_id: str) -> bool:
+        """Return whether this id was ever used."""
+        return self._blotter.is_known(client_order_id)
+
+    def book(self, instrument_id: str) -> BookSnapshot | None:
+        """Return the last book, or None while it is unsound."""
+        return self._books.get(instrument_id)
+
+    def last_trade(self, instrument_id: str) -> Tick | None:
+        """Return the last public trade."""
+        return self._trades.get(instrument_id)
+
+    def contract_value(self, instrument_id: str, price_ticks: float) -> Decimal:
+        """Return the money that one lot is worth at a price."""
+        return worth(self._instruments[instrument_id], price_ticks)
+
+    def position(self, strategy_id: str | None, instrument_id: str) -> int:
+        """Return the signed position of a strategy or of all."""
+        if strategy_id is None:
+            return self._blotter.portfolio.net(instrument_id)
+        return self._blotter.portfolio.position(strategy_id, instrument_id).quantity
+
+    def open_quantity(self, strategy_id: str | None, instrument_id: str, side: Side) -> int:
+        """Return what open orders of one side may still fill."""
+        return self._blotter.exposure.open_quantity(strategy_id, instrument_id, side)
+
+    def open_order_count(self, strategy_id: str | None, instrument_id: str | None) -> int:
+        """Return how many orders are open."""
+        return self._blotter.exposure.open_order_count(strategy_id, instrument_id)
+
+    def best_resting(self, instrument_id: str, side: Side) -> int | None:
+        """Return the best price of our own resting orders of one side."""
+        return self._blotter.exposure.best_resting(instrument_id, side)
+
+    def gross_notional(self, without: str) -> Decimal:
+        """Return the money in all other instruments, at its worst."""
+        return sum((self._worst(instrument) for name, instrument in self._instruments.items() if name != without), ZERO)
+
+    def equity(self) -> Decimal:
+        """Return realized and open profit of the account less fees."""
+        return self._blotter.losses.equity()
+
+    def loss(self, strategy_id: str | None, instrument_id: str | None) -> Loss:
+        """Return how a scope has done."""
+        return self._blotter.losses.loss((strategy_id, instrument_id))
+
+    def _worst(self, instrument: Instrument) -> Decimal:
+        name, exposure = instrument.instrument_id, self._blotter.exposure
+        lots = self._blotter.portfolio.net(name)
+        buys, sells = (exposure.open_quantity(None, name, side) for side in (Side.BUY, Side.SELL))
+        worst = max(abs(lots + buys), abs(lots - sells))
+        if not worst:
+            return ZERO
+        book = self._last_books.get(name)
+        mark = (book.bid_ticks[0] + book.ask_ticks[0]) / 2 if book and book.bid_ticks and book.ask_ticks else self._cost(name)
+        return worth(instrument, mark) * worst
+
+    def _cost(self, instrument_id: str) -> float:
+        return self._blotter.portfolio.account(instrument_id).average_ticks
