@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -144,7 +145,8 @@ def test_too_few_rows_are_refused_with_their_number(run: Run, tmp_path: Path) ->
 def test_a_synthetic_market_is_predicted_better_than_by_the_baselines(run: Run, tmp_path: Path) -> None:
     first, second = days(tmp_path)
 
-    code, output, errors = run("--train", first, "--test", second, "--horizons", "10", "--predictions", "p.parquet", "--json")
+    outputs = ("--predictions", "p.parquet", "--report", "r.html")
+    code, output, errors = run("--train", first, "--test", second, "--horizons", "10", *outputs, "--json")
 
     assert (code, errors) == (0, "")
     report = json.loads(output)
@@ -156,3 +158,9 @@ def test_a_synthetic_market_is_predicted_better_than_by_the_baselines(run: Run, 
     assert table.column_names == ["file", "row", "ts_event", "horizon", "p_down", "p_flat", "p_up"]
     assert table.column("file").unique().to_pylist() == [second]
     assert table.column("row").to_pylist() == [*range(100, 1_490), *range(1_600, 2_990)]
+    page = Path("r.html").read_text()
+    assert page.count("<svg") == 5
+    assert not re.search(r"https?:|<script|<link|@import|src=|url[(]", page), "the page needs nothing from elsewhere"
+    assert sorted(path.name for path in Path().iterdir()) == [".tidebook", "p.parquet", "r.html"]
+    net = report["horizons"]["10"]["coverage"]["0.05"]["by_latency"]["next_row"]["net_ticks"]
+    assert net["value"] < 0, "a taker does not profit"

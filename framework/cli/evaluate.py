@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,7 +100,7 @@ def evaluate(
     if is_json:
         say_json(found)
     else:
-        say(report_view(found))
+        say(report_view(found, shutil.get_terminal_size().columns))
     return 0
 
 

@@ -12,6 +12,7 @@ from framework.window import Float64Array, Int64Array, Rows
 from ml_actor.evaluate.baselines import fit_baselines
 from ml_actor.evaluate.economics import Trip, join_trips, trips
 from ml_actor.evaluate.folds import Fold, Part
+from ml_actor.evaluate.importance import importance
 from ml_actor.evaluate.targets import Targets, targets
 from ml_actor.horizons import EARLIER_ROWS, fit_horizons
 from ml_actor.labels import CLASSES
@@ -20,6 +21,7 @@ from ml_actor.preparation import Recording
 Report = Callable[[str, float], None]
 
 MODEL: Final = "model"
+MAJORITY: Final = "majority"
 REGIMES: Final = ("calm", "usual", "moving")
 MIN_TEST_ROWS: Final = 300
 
@@ -65,6 +67,7 @@ class FoldAnswer:
     by_horizon: Mapping[int, Answer]
     thresholds: Mapping[int, float]
     facts: Mapping[str, Any]
+    importance: Mapping[int, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,8 @@ def answer_fold(fold: Fold, question: Question, report: Report | None = None) ->
     if isinstance(fitted, str):
         return fitted
     say("predict", 0.85)
-    predicted = [fitted.predict_rows(part.recording) for part in fold.test]
+    tested = [part.recording for part in fold.test]
+    predicted = [fitted.predict_rows(recording) for recording in tested]
     cuts = regime_cuts(train)
     by_horizon = {}
     for number, horizon in enumerate(question.horizons):
@@ -96,7 +100,13 @@ def answer_fold(fold: Fold, question: Question, report: Report | None = None) ->
         if objection:
             return objection
         by_horizon[horizon] = found
-    return FoldAnswer(number=fold.number, by_horizon=by_horizon, thresholds=dict(fitted.thresholds), facts=fitted.facts())
+    return FoldAnswer(
+        number=fold.number,
+        by_horizon=by_horizon,
+        thresholds=dict(fitted.thresholds),
+        facts=fitted.facts(),
+        importance=importance(fitted.predict_rows, max(tested, key=lambda one: len(one.rows)), fitted.thresholds),
+    )
 
 
 def fit_model(question: Question, train: Sequence[Recording], report: Report) -> Fitted | str:

@@ -105,13 +105,14 @@ def _counts(cells: Int64Array, width: int, blocks: Int64Array, count: int) -> Fl
 class Sums:
     """What the scores of one model on one set of rows are computed from: per block, sums that add up."""
 
-    def __init__(self, probabilities: Float64Array, classes: Int64Array, blocks: Int64Array) -> None:
+    def __init__(self, probabilities: Float64Array, classes: Int64Array, shares: Float64Array, blocks: Int64Array) -> None:
         self.count = int(blocks.max()) + 1
         self.rows = _counts(np.zeros_like(blocks), 1, blocks, self.count)
         said = probabilities.argmax(axis=1)
         losses = np.stack([log_losses(probabilities, classes), np.sum((probabilities - np.eye(3)[classes]) ** 2, axis=1)], axis=1)
         self.losses = _per_block(losses, blocks, self.count)
         self.confusion = _counts(said * 3 + classes, 9, blocks, self.count)
+        self.confusion_even = _counts(even_calls(probabilities, shares) * 3 + classes, 9, blocks, self.count)
         self.calibration = self._calibration(probabilities.max(axis=1), said == classes, blocks)
         self.directions = self._directions(up_share(probabilities), classes, blocks)
 
@@ -139,8 +140,20 @@ class Sums:
         """Return each score per resample; `weights` (resamples, blocks), or None for the rows as they are."""
         drawn = np.ones((1, self.count)) if weights is None else weights
         rows = (drawn @ self.rows)[:, 0]
-        sums = {"losses": self.losses, "confusion": self.confusion, "calibration": self.calibration, "directions": self.directions}
-        return {name: formula({key: drawn @ part for key, part in sums.items()}, rows) for name, formula in FORMULAS.items()}
+        names = ("losses", "confusion", "confusion_even", "calibration", "directions")
+        sums = {name: drawn @ getattr(self, name) for name in names}
+        found = {name: formula(sums, rows) for name, formula in FORMULAS.items()}
+        even = {**sums, "confusion": sums["confusion_even"]}
+        return found | {f"{name}_even": FORMULAS[name](even, rows) for name in EVEN}
+
+
+def even_calls(probabilities: Float64Array, shares: Float64Array) -> Int64Array:
+    """Return per row the class whose probability is largest against its share in the training part, (n, 3) or (3,).
+
+    It is the best call where every class counts the same (Elkan 2001); the largest probability alone is nearly always the
+    commonest class, which says little about the others.
+    """
+    return np.asarray((probabilities / np.maximum(shares, _TINY)).argmax(axis=1))
 
 
 def equal_mass_bins(values: Float64Array, bins: int) -> Int64Array:
@@ -205,3 +218,5 @@ FORMULAS: Final[dict[str, Callable[[SumsByName, Float64Array], Float64Array]]] =
     "auc_up_down": _auc,
     "ece": _ece,
 }
+EVEN: Final = ("macro_f1", "balanced_accuracy", "mcc")
+"""Scores of calls that are given a second time for `even_calls`, with `_even` behind their name."""

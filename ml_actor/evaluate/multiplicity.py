@@ -56,5 +56,11 @@ def deflated(observations: Float64Array, trials: int, earlier: Sequence[float]) 
 def _probability(observations: Float64Array, ratio: float, luck: float) -> float:
     if len(observations) < 3 or not observations.std() > 0:
         return math.nan
-    inside = 1 - float(skew(observations)) * ratio + (float(kurtosis(observations, fisher=False)) - 1) / 4 * ratio**2
-    return float(norm.cdf((ratio - luck) * math.sqrt(len(observations) - 1) / math.sqrt(max(inside, 1e-12))))
+    shape = float(skew(observations)), float(kurtosis(observations, fisher=False))
+    return probability_above(luck, ratio, count=len(observations), skewness=shape[0], tails=shape[1])
+
+
+def probability_above(luck: float, ratio: float, *, count: int, skewness: float, tails: float) -> float:
+    """Return the probability that the true Sharpe ratio is above `luck`; `tails` is the kurtosis, 3 for a normal."""
+    inside = 1 - skewness * ratio + (tails - 1) / 4 * ratio**2
+    return float(norm.cdf((ratio - luck) * math.sqrt(count - 1) / math.sqrt(max(inside, 1e-12))))

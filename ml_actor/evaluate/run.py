@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 
 from framework.dataset.parts import DamagedPart, replace_file
 from framework.dataset.schema import from_table
-from framework.errors import ConfigError, IntegrityError
+from framework.errors import IntegrityError
 from framework.evaluation_job import EvaluatedFile, EvaluationJob, EvaluationResult
 from ml_actor.evaluate.answers import Answer, FoldAnswer, Question, Report, answer_fold, join_answers
 from ml_actor.evaluate.backends import run_all
 from ml_actor.evaluate.folds import Fold, Part, folds
+from ml_actor.evaluate.html import report_html
 from ml_actor.evaluate.predictions import predictions_bytes
 from ml_actor.evaluate.scoring import alarms, score_horizon
 from ml_actor.preparation import Recording
@@ -33,7 +34,8 @@ def evaluate(job: EvaluationJob, report: Report) -> EvaluationResult:
         return EvaluationResult(ok=False, reason=answers)
     by_horizon = {horizon: join_answers([one.by_horizon[horizon] for one in answers]) for horizon in job.horizons}
     found = _report(job, cut, answers, by_horizon, report)
-    _write(job, by_horizon)
+    report("write", 0.99)
+    _write(job, by_horizon, found)
     return EvaluationResult(ok=True, report=found)
 
 
@@ -88,6 +90,7 @@ def _report(
         "command": job.command,
         "folds": [_fold_facts(fold) for fold in cut],
         "models": {str(one.number): dict(one.facts) for one in answers},
+        "importance": _mean_importance(answers),
         "horizons": horizons,
         "alarms": warnings,
     }
@@ -110,6 +113,16 @@ def _part_facts(part: Part) -> dict[str, Any]:
     }
 
 
+def _mean_importance(answers: Sequence[FoldAnswer]) -> dict[str, dict[str, float]]:
+    """Return by horizon and input the mean over the folds that could tell."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for answer in answers:
+        for horizon, lost in answer.importance.items():
+            for name, value in lost.items():
+                found.setdefault(str(horizon), {}).setdefault(name, []).append(value)
+    return {horizon: {name: sum(values) / len(values) for name, values in lost.items()} for horizon, lost in found.items()}
+
+
 def without_nan(value: Any) -> Any:
     """Return plain values with NaN and infinities as None (JSON has neither)."""
     if isinstance(value, Mapping):
@@ -121,9 +134,12 @@ def without_nan(value: Any) -> Any:
     return value
 
 
-def _write(job: EvaluationJob, by_horizon: Mapping[int, Answer]) -> None:
-    """Write each file whole, under a temporary name first."""
+def _write(job: EvaluationJob, by_horizon: Mapping[int, Answer], found: Mapping[str, Any]) -> None:
+    """Write what was asked for: everything is made before the first file is, and each file appears whole or not at all."""
+    contents: list[tuple[str, bytes]] = []
     if job.predictions_file is not None:
-        replace_file(Path(job.predictions_file), predictions_bytes(by_horizon))
+        contents.append((job.predictions_file, predictions_bytes(by_horizon)))
     if job.report_file is not None:
-        raise ConfigError("reports are not written yet")
+        contents.append((job.report_file, report_html(found).encode()))
+    for path, content in contents:
+        replace_file(Path(path), content)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from framework.window import Float64Array, Int64Array
-from ml_actor.evaluate.answers import MODEL, REGIMES, Answer
+from ml_actor.evaluate.answers import MAJORITY, MODEL, REGIMES, Answer
 from ml_actor.evaluate.economics import at_coverages, by_confidence, net_by_block
 from ml_actor.evaluate.metrics import Blocks, Sums, block_rows, equal_mass_bins, interval, make_blocks, up_share
 from ml_actor.evaluate.multiplicity import deflated
@@ -27,7 +27,7 @@ def score_horizon(answer: Answer, horizon: int, *, seed: int, trials: int, sharp
     groups = session_numbers(answer)
     blocks = make_blocks(groups, answer.rows, horizon, seed)
     said = answer.probabilities[MODEL]
-    table = {name: _scores(probabilities, answer.classes, blocks) for name, probabilities in answer.probabilities.items()}
+    table = {name: _scores(probabilities, answer, blocks) for name, probabilities in answer.probabilities.items()}
     rival = min((name for name in table if name != MODEL), key=lambda name: float(table[name]["log_loss"]["value"]))
     return {
         "rows": len(answer.classes),
@@ -65,11 +65,11 @@ def _session_names(answer: Answer, groups: Int64Array) -> dict[int, str]:
     return names
 
 
-def _scores(probabilities: Float64Array, classes: Int64Array, blocks: Blocks) -> dict[str, Any]:
-    sums = Sums(probabilities, classes, blocks.numbers)
+def _scores(probabilities: Float64Array, answer: Answer, blocks: Blocks) -> dict[str, Any]:
+    sums = Sums(probabilities, answer.classes, answer.probabilities[MAJORITY], blocks.numbers)
     values, resampled = sums.scores(), sums.scores(blocks.drawn)
     out = {name: {"value": float(values[name][0]), "interval": interval(resampled[name])} for name in values}
-    out["auc_up_down"]["value"] = _auc(probabilities, classes)
+    out["auc_up_down"]["value"] = _auc(probabilities, answer.classes)
     return out
 
 
@@ -112,12 +112,13 @@ def _by_group(answer: Answer, groups: Int64Array, names: Mapping[int, str]) -> l
 
 def _few_scores(answer: Answer, own: Any) -> dict[str, Any]:
     said, classes = answer.probabilities[MODEL][own], answer.classes[own]
-    values = Sums(said, classes, np.zeros(len(classes), np.int64)).scores()
+    values = Sums(said, classes, answer.probabilities[MAJORITY][own], np.zeros(len(classes), np.int64)).scores()
     baselines = [float(log_losses(each[own], classes).mean()) for name, each in answer.probabilities.items() if name != MODEL]
     return {
         "log_loss": float(values["log_loss"][0]),
         "best_baseline": min(baselines),
         "mcc": float(values["mcc"][0]),
+        "mcc_even": float(values["mcc_even"][0]),
         "auc_up_down": _auc(said, classes),
         "ece": float(values["ece"][0]),
         "share_flat": float((classes == FLAT).mean()),

@@ -14,17 +14,25 @@ SCORES: Final = {
     "brier": "Brier",
     "macro_f1": "macro-F1",
     "mcc": "MCC",
-    "balanced_accuracy": "bal. acc.",
-    "auc_up_down": "AUC up/down",
+    "mcc_even": "MCC even",
+    "auc_up_down": "AUC",
     "ece": "ECE",
 }
+NARROW: Final = ("log_loss", "mcc", "mcc_even", "auc_up_down", "ece")
+"""The scores, without intervals, of a terminal that has no room for all."""
+WIDE: Final = 130
+
 LATENCIES: Final = {"0": "0 ms", "5": "5 ms", "50": "50 ms", "250": "250 ms", "next_row": "next row"}
 
 
-def report_view(report: Mapping[str, Any]) -> RenderableType:
-    """Return what a person wants to know first: scores beside the baselines, what the surest calls met, and what to doubt."""
+def report_view(report: Mapping[str, Any], width: int) -> RenderableType:
+    """Return what a person wants to know first: scores beside the baselines, what the surest calls met, and what to doubt.
+
+    `width` is the terminal's, in characters.
+    """
     horizons = report["horizons"]
-    parts: list[RenderableType] = [Text(_headline(report)), _scores(report), _coverage(horizons), _deflated(horizons)]
+    scores = _scores(report, is_wide=width >= WIDE)
+    parts: list[RenderableType] = [Text(_headline(report)), scores, _coverage(horizons), _deflated(horizons)]
     parts += [Text(f"Doubtful: {alarm}") for alarm in report["alarms"]]
     return Group(*parts)
 
@@ -37,29 +45,28 @@ def _headline(report: Mapping[str, Any]) -> str:
     return f"{report['model']}, label {report['label']}, {how}\ntrained on {trained}\ntested on  {tested}"
 
 
-def _scores(report: Mapping[str, Any]) -> Table:
-    table = Table(title="Scores (95 % block-bootstrap interval under the model's)", title_justify="left")
-    table.add_column("h", justify="right")
-    table.add_column("rows", justify="right")
+def _scores(report: Mapping[str, Any], *, is_wide: bool) -> Table:
+    shown = {score: label for score, label in SCORES.items() if is_wide or score in NARROW}
+    table = Table(title="Scores" + (" (95 % block-bootstrap interval under the model's)" if is_wide else ""), title_justify="left")
+    for label in ("h", "rows"):
+        table.add_column(label, justify="right")
     table.add_column("who")
-    for label in SCORES.values():
+    for label in shown.values():
         table.add_column(label, justify="right")
     for horizon, scored in report["horizons"].items():
         for number, (who, values) in enumerate(scored["scores"].items()):
             first = (horizon, f"{scored['rows']:,}") if number == 0 else ("", "")
             name = report["model"] if who == "model" else who
-            table.add_row(*first, name, *(_number(values[score]["value"]) for score in SCORES))
-            if who == "model":
-                table.add_row("", "", "", *(_interval(values[score]["interval"]) for score in SCORES), style="dim")
+            table.add_row(*first, name, *(_number(values[score]["value"]) for score in shown))
+            if who == "model" and is_wide:
+                table.add_row("", "", "", *(_interval(values[score]["interval"]) for score in shown), style="dim")
         table.add_section()
     return table
 
 
 def _coverage(horizons: Mapping[str, Any]) -> Table:
-    table = Table(
-        title="The surest calls: mean move of the mid, and what a taker keeps after spread and fees (ticks)", title_justify="left"
-    )
-    for label in ("h", "coverage", "calls", "precision", "move", *(f"net {label}" for label in LATENCIES.values())):
+    table = Table(title="The surest calls, in ticks: move of the mid, a taker's net", title_justify="left")
+    for label in ("h", "share", "calls", "right", "move", *LATENCIES.values()):
         table.add_column(label, justify="right")
     for horizon, scored in horizons.items():
         for number, (coverage, row) in enumerate(scored["coverage"].items()):
@@ -72,8 +79,8 @@ def _coverage(horizons: Mapping[str, Any]) -> Table:
 
 
 def _deflated(horizons: Mapping[str, Any]) -> Table:
-    table = Table(title="Skill against the best baseline, deflated by the number of tries", title_justify="left")
-    for label in ("h", "baseline", "log-loss saved", "95 % interval", "tries", "probability of skill", "of a taker's profit at 5 %"):
+    table = Table(title="Over the best baseline; probabilities deflated by the tries", title_justify="left")
+    for label in ("h", "baseline", "saved", "95 % interval", "tries", "skill", "taker's profit"):
         table.add_column(label, justify="right")
     for horizon, scored in horizons.items():
         gain, deflated = scored["gain"], scored["deflated"]
