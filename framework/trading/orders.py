@@ -96,8 +96,9 @@ def is_held(intent: SubmitOrder) -> bool:
 class Order:
     """One of our orders. `apply` is the only way its state changes; filled quantity, notional and fees are exact.
 
-    `intent` is what was asked for first; `quantity`, `limit_ticks` and `stop_ticks` are the present terms. `revision` is the number
-    of the last change that was asked for, `changing` that change while its answer is not here; `is_triggered`: a stop that was set off.
+    `intent` is what was asked for first; `quantity`, `limit_ticks` and `stop_ticks` are the present terms. `wanted` is the quantity
+    that was asked for last: `quantity` may be less, because another order of its group has filled. `revision` is the number of the
+    last change that was asked for, `changing` that change while its answer is not here; `is_triggered`: a stop that was set off.
     """
 
     intent: SubmitOrder
@@ -111,6 +112,7 @@ class Order:
     is_acknowledged: bool = False
     trade_ids: set[str] = field(default_factory=set)
     quantity: int = field(init=False)
+    wanted: int = field(init=False)
     limit_ticks: int | None = field(init=False)
     stop_ticks: int | None = field(init=False)
     revision: int = 0
@@ -121,6 +123,7 @@ class Order:
     def __post_init__(self) -> None:
         intent = self.intent
         self.quantity, self.limit_ticks, self.stop_ticks = intent.quantity, intent.limit_ticks, intent.stop_ticks
+        self.wanted = intent.quantity
         if self.status is OrderStatus.PENDING_NEW and is_held(intent):
             self.status = OrderStatus.SUSPENDED
 
@@ -224,6 +227,8 @@ class Order:
             self.quantity = self.quantity if report.quantity is None else max(report.quantity, self.filled_quantity)
             self.limit_ticks = self.limit_ticks if report.limit_ticks is None else report.limit_ticks
             self.stop_ticks = self.stop_ticks if report.stop_ticks is None else report.stop_ticks
+        if report.kind is ReportKind.REPLACED and report.quantity is not None:
+            self.wanted = report.quantity
         if report.kind in _ANSWERS:
             self.answered_revision = report.revision
             self.revision = max(self.revision, report.revision)
