@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,19 +12,25 @@ import pyarrow.parquet as pq
 
 from framework.errors import ConfigError, IntegrityError
 from framework.market.feed import ReplayFeed
-from framework.market.formats.binance import BinanceSource
-from framework.market.formats.binance import is_head as is_binance
+from framework.market.formats import binance, bybit, sgx
+from framework.market.formats.columns import Header
 from framework.market.formats.databento import DatabentoSource
-from framework.market.formats.lines import head_of
+from framework.market.formats.layouts import find_layout
+from framework.market.formats.lines import BROKEN, damaged, head_of
 from framework.market.formats.lobster import LobsterSource
 from framework.market.formats.lobster import is_name as is_lobster_name
+from framework.market.formats.mapping import TableMapping
 from framework.market.formats.recording import RecordingSource
 from framework.market.formats.shfe import ShfeSource, is_layout
 from framework.market.formats.source import Source, make_feed
+from framework.market.formats.table import TableSource
+from framework.market.formats.tardis import TardisBookSource, is_incremental
+from framework.strict_yaml import load
 
 ALLOWED: Final = (
-    "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet), Databento DBN (plain or zstd), "
-    "LOBSTER (the zip, or one CSV of the pair) and Binance streams (one message a line)"
+    "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet), Databento DBN, LOBSTER (the zip, or one CSV of "
+    "the pair), Binance streams and archives, Bybit order books, Tardis CSV, SGX states, exported bars, and any CSV with a mapping "
+    "file (NAME.csv.yaml beside it); plain, gzip, zstd, xz or zip"
 )
 _PARQUET: Final = b"PAR1"
 _ZIP: Final = b"PK\x03\x04"
@@ -41,22 +48,45 @@ def open_feed(paths: Sequence[Path], *, book_interval_ns: int = 0) -> ReplayFeed
     return make_feed([open_source(path, book_interval_ns=book_interval_ns) for path in paths])
 
 
-def open_source(path: Path, *, book_interval_ns: int = 0) -> Source:
-    """Open one recorded file or directory. Raises `ConfigError` or `IntegrityError`."""
+def open_source(path: Path, *, book_interval_ns: int = 0, mapping: Path | None = None) -> Source:
+    """Open one recorded file or directory; a CSV by `mapping`, or by the file NAME.yaml beside it.
+
+    Raises `ConfigError` or `IntegrityError`.
+    """
     if path.is_dir():
         return RecordingSource(path)
     magic = _magic(path)
     if magic == _PARQUET:
         return _open_parquet(path)
-    if magic == _ZIP or is_lobster_name(path.name):
+    if is_lobster_name(path.name) or (magic == _ZIP and _is_pair(path)):
         return LobsterSource(path)
+    written = mapping or path.with_name(f"{path.name}.yaml")
+    if written.is_file() or mapping is not None:
+        return TableSource(path, load(written, TableMapping))
     head = head_of(path)
     if head.startswith(_DBN):
         return DatabentoSource(path, book_interval_ns=book_interval_ns)
-    if is_binance(head):
-        return BinanceSource(path)
-    found = f"begins with {head[:20]!r}" if head else "is empty"
+    return _open_text(path, head)
+
+
+def _open_text(path: Path, head: bytes) -> Source:
+    for is_head, opener in _BY_HEAD:
+        if is_head(head):
+            return opener(path)
+    layout = find_layout(path, head)
+    if layout is not None:
+        return layout(path, Header.of(head), head)
+    if is_incremental(Header.of(head).names):
+        return TardisBookSource(path)
+    found = f"begins with {head[:40]!r}" if head else "is empty"
     raise ConfigError(f"{path}: {found}, which is no recording; {ALLOWED}")
+
+
+_BY_HEAD: Final[tuple[tuple[Callable[[bytes], bool], Callable[[Path], Source]], ...]] = (
+    (binance.is_head, binance.BinanceSource),
+    (bybit.is_head, bybit.BybitSource),
+    (sgx.is_head, sgx.SgxSource),
+)
 
 
 def _magic(path: Path) -> bytes:
@@ -69,6 +99,14 @@ def _magic(path: Path) -> bytes:
             return file.read(4)
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+def _is_pair(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(is_lobster_name(Path(name).name) for name in archive.namelist())
+    except BROKEN as exc:
+        raise damaged(path, exc) from exc
 
 
 def _open_parquet(path: Path) -> Source:

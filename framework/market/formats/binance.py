@@ -20,7 +20,7 @@ import msgspec
 
 from framework.errors import ConfigError, IntegrityError
 from framework.market.formats.book import BookSide
-from framework.market.formats.contracts import perpetual
+from framework.market.formats.definitions import find_instrument
 from framework.market.formats.lines import PlainBytes
 from framework.market.formats.units import OffUnit, Units
 from framework.messages import BookSnapshot, MarketEvent, SessionChanged, TradeTick
@@ -100,7 +100,7 @@ class BinanceSource:
                 f"{path}: must hold the streams of one symbol, found {', '.join(symbols)[:200] or 'none'}; split it by symbol"
             )
         venue = "BINANCECM" if "_" in symbols[0] else "BINANCEUM"
-        self.instruments: tuple[Instrument, ...] = (perpetual(symbols[0], venue, path),)
+        self.instruments: tuple[Instrument, ...] = (find_instrument(symbols[0], venue, path),)
         kinds = {stream.partition(b"@")[2] for stream in self._streams}
         self._trade_kind = b"trade" if b"trade" in kinds else b"aggTrade"
         self._book = _Book(self.instruments[0], path)

@@ -31,11 +31,11 @@ Coin-margined ones count in contracts of a fixed worth in dollars; their profit 
 as points times contracts.
 """
 
-_FUTURE: Final = re.compile(r"^([A-Z0-9]{1,3}?)([FGHJKMNQUVXZ]\d{1,2}|\.[a-z]\.\d+)$")
+_FUTURE: Final = re.compile(r"^([A-Z0-9]{1,3}?)([FGHJKMNQUVXZ]\d{1,2}|\.[a-z]\.\d+|)$")
 
 
 def cme_future(symbol: str, venue: str, path: Path) -> Instrument:
-    """Return the outright future `symbol` (`ESH4`, `ES.c.0`). Raises `ConfigError` if its root is not known."""
+    """Return the future `symbol` (`ESH4`; `ES.c.0` and `ES` for a continuous series). Raises `ConfigError` if its root is not known."""
     match = _FUTURE.match(symbol)
     facts = CME.get(match.group(1)) if match else None
     if facts is None:

@@ -9,8 +9,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from framework.errors import ConfigError, IntegrityError
-from framework.market.formats.contracts import cme_future
 from framework.market.formats.databento_streams import SNAPSHOT, STREAMS, received_ns_of
+from framework.market.formats.definitions import find_instrument
 from framework.messages import MarketEvent
 from framework.model import Instrument
 
@@ -75,7 +75,7 @@ class DatabentoSource:
         venue = metadata.dataset.partition(".")[0] or "DBN"
         self._instruments_by_number: dict[int, Instrument] = {}
         for symbol, intervals in metadata.mappings.items():
-            instrument = cme_future(symbol, venue, self.path)
+            instrument = find_instrument(symbol, venue, self.path)
             self._instruments_by_number |= {int(one["symbol"]): instrument for one in intervals if one["symbol"].isdecimal()}
         if not self._instruments_by_number:
             raise ConfigError(f"{self.path}: maps no symbol to an instrument id; request it with `stype_out` instrument_id")

@@ -46,6 +46,9 @@ class PlainBytes:
         except BROKEN as exc:
             self._stack.close()
             raise damaged(self.path, exc) from exc
+        except ConfigError:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,6 +58,11 @@ class PlainBytes:
     def share(self) -> float:
         """Return how much of the file was read."""
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._bytes)
+
+    @property
+    def file(self) -> Any:
+        """Return the decompressed file, for a reader that takes one; it raises what `BROKEN` names."""
+        return self._file
 
     def read(self, count: int) -> bytes:
         """Return the next bytes, at most `count`; none at the end."""

@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import date, datetime
 from decimal import Decimal
-from itertools import compress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from framework.errors import ConfigError, IntegrityError
+from framework.market.formats.columns import Array, Levels, tuples_of
+from framework.market.formats.lines import BROKEN
 from framework.messages import BookSnapshot, MarketEvent, SessionChanged, TradeTick
 from framework.model import NS_PER_S, Instrument, Side
 from framework.window import LEVELS
@@ -51,10 +50,7 @@ _CROSS: Final = 6
 _HALT: Final = 7
 _BLOCK_BYTES: Final = 1 << 20
 _SESSIONS: Final = {-1: (False, "halt"), 1: (True, "halt over")}
-_BROKEN: Final = (pa.ArrowException, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError)
 
-Array = npt.NDArray[Any]
-Levels = list[tuple[int, ...]]
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
 
@@ -156,7 +152,7 @@ class LobsterSource:
                 )
                 for batch in reader:
                     yield from [batch] if batch.num_rows else []
-        except _BROKEN as exc:
+        except BROKEN as exc:
             raise IntegrityError(f"{self.path}: the {kind} file is cut or damaged: {str(exc)[:200]}; fetch it again") from exc
 
     # --- rows to events ----------------------------------------------------------------------------------------------------
@@ -237,15 +233,7 @@ class LobsterSource:
             row, level = odd[0].tolist()
             price = prices[row, level] / 10_000
             raise ConfigError(f"{self.path}: order-book row {first_row + row} has the price {price}, no whole number of cents")
-        ticks, lots = (prices // TICK).tolist(), sizes.tolist()
-        if is_there.all():
-            return list(map(tuple, ticks)), list(map(tuple, lots))
-        masks = is_there.tolist()
-        return _masked(ticks, masks), _masked(lots, masks)
-
-
-def _masked(rows: list[list[int]], masks: list[list[bool]]) -> Levels:
-    return [tuple(compress(*row)) for row in zip(rows, masks, strict=True)]
+        return tuples_of(prices // TICK, sizes, is_there)
 
 
 def _column(batch: pa.RecordBatch, name: str) -> Array:
