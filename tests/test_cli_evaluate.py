@@ -142,6 +142,18 @@ def test_too_few_rows_are_refused_with_their_number(run: Run, tmp_path: Path) ->
     assert errors == "error: horizon 10: 180 usable rows, at least 2000 needed\n"
 
 
+def test_a_split_teaches_the_first_share_of_the_rows_and_tests_the_rest(run: Run, tmp_path: Path) -> None:
+    first, second = days(tmp_path)
+
+    code, output, errors = run("--data", second, first, "--split", "0.75", "--horizons", "10", "--predictions", "p.parquet", "--json")
+
+    assert (code, errors) == (0, "")
+    fold = json.loads(output)["folds"][0]
+    assert [(one["file"], one["first_row"], one["rows"]) for one in fold["train"]] == [(first, 0, 3_000), (second, 0, 1_500)]
+    assert [(one["file"], one["first_row"], one["rows"]) for one in fold["test"]] == [(second, 1_500, 1_500)]
+    assert pq.read_table("p.parquet").column("row").to_pylist() == [*range(1_600, 2_990)]
+
+
 def test_a_synthetic_market_is_predicted_better_than_by_the_baselines(run: Run, tmp_path: Path) -> None:
     first, second = days(tmp_path)
 

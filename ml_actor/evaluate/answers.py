@@ -11,7 +11,7 @@ import numpy as np
 from framework.window import Float64Array, Int64Array, Rows
 from ml_actor.evaluate.baselines import fit_baselines
 from ml_actor.evaluate.economics import Trip, join_trips, trips
-from ml_actor.evaluate.folds import Fold, Part
+from ml_actor.evaluate.folds import Fold, Part, refuse_overlap
 from ml_actor.evaluate.importance import importance
 from ml_actor.evaluate.targets import Targets, targets
 from ml_actor.horizons import EARLIER_ROWS, fit_horizons
@@ -81,7 +81,11 @@ class Question:
 
 
 def answer_fold(fold: Fold, question: Question, report: Report | None = None) -> FoldAnswer | str:
-    """Fit and predict one fold, or say why that cannot be done. Runs wherever `backends.run_all` puts it."""
+    """Fit and predict one fold, or say why that cannot be done. Runs wherever `backends.run_all` puts it.
+
+    Raises `IntegrityError` for a fold that tests what it was taught.
+    """
+    refuse_overlap(fold)
     say = report or _nobody
     train = [part.recording for part in fold.train]
     fitted = fit_model(question, train, lambda stage, done: say(stage, 0.8 * done))

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from framework.errors import IntegrityError
 from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile
 from framework.window import Int64Array
 from ml_actor.features.engine import select
@@ -29,6 +30,11 @@ class Part:
     first_row: int
     fee_ticks: float
     recording: Recording
+
+    @property
+    def end_row(self) -> int:
+        """Return the row of the file behind the last one."""
+        return self.first_row + len(self.recording.rows)
 
     def between(self, start: int, end: int) -> Part:
         """Return the rows `start` to `end` of this part as a part of its own."""
@@ -51,6 +57,15 @@ def folds(files: Sequence[EvaluatedFile], parts: Sequence[Part], horizons: Seque
     if by_role[WALK]:
         return walk_forward(by_role[WALK], count, embargo_rows=max(*horizons, EARLIER_ROWS))
     return [Fold(number=1, train=by_role[TRAIN], test=by_role[TEST])]
+
+
+def refuse_overlap(fold: Fold) -> None:
+    """Raise `IntegrityError` if a row teaches and is tested: then every score of the fold would be a lie."""
+    for test in fold.test:
+        for train in fold.train:
+            first, last = max(test.first_row, train.first_row), min(test.end_row, train.end_row)
+            if test.file == train.file and first < last:
+                raise IntegrityError(f"fold {fold.number}: rows {first} to {last - 1} of {test.file} are in its training and in its test")
 
 
 def walk_forward(parts: Sequence[Part], count: int, *, embargo_rows: int) -> list[Fold] | str:

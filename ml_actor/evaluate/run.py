@@ -42,9 +42,11 @@ def evaluate(job: EvaluationJob, report: Report) -> EvaluationResult:
 def read_part(file: EvaluatedFile) -> Part:
     """Read the rows of one recording. Raises `IntegrityError` if they are not what the parent wrote."""
     try:
-        rows = from_table(pq.read_table(file.rows_file))
+        rows = from_table(pq.read_table(file.rows_file).slice(file.first_row, file.rows))
     except (DamagedPart, OSError, pa.ArrowException) as exc:
         raise IntegrityError(f"{file.name}: its rows cannot be read back: {exc}") from exc
+    if len(rows) != file.rows:
+        raise IntegrityError(f"{file.name}: {len(rows)} rows came back of {file.rows}")
     recording = Recording(instrument_id=file.instrument_id, tick_size=file.tick_size, has_trades=file.has_trades, rows=rows)
     return Part(file=file.name, first_row=file.first_row, fee_ticks=file.fee_ticks, recording=recording)
 

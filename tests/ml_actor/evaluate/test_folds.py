@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from framework.errors import IntegrityError
 from framework.window import Rows
-from ml_actor.evaluate.folds import Fold, Part, walk_forward
+from ml_actor.evaluate.folds import Fold, Part, refuse_overlap, walk_forward
 from ml_actor.preparation import Recording
 
 
@@ -59,6 +60,14 @@ def test_files_are_walked_in_time_order_and_tests_may_span_them(make_market: Cal
     last = [fold.train[-1].recording.rows.ts_event[-1] for fold in folds]
     first = [fold.test[0].recording.rows.ts_event[0] for fold in folds]
     assert all(before < after for before, after in zip(last, first, strict=True))
+
+
+def test_a_fold_that_tests_what_it_was_taught_is_refused(make_market: Callable[..., Rows]) -> None:
+    whole = part("a", make_market(1_000, segments=1))
+
+    refuse_overlap(Fold(number=1, train=(whole.between(0, 500),), test=(whole.between(500, 1_000),)))
+    with pytest.raises(IntegrityError, match="rows 499 to 499 of a are in its training and in its test"):
+        refuse_overlap(Fold(number=1, train=(whole.between(0, 500),), test=(whole.between(499, 1_000),)))
 
 
 def test_too_few_rows_to_walk_are_said(make_market: Callable[..., Rows]) -> None:
