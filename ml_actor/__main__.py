@@ -1,6 +1,6 @@
 """The ML process.
 
-    python -m ml_actor [--config FILE] [--state-dir DIR] [--port N | --ipc FILE] [--ready-line]
+    python -m ml_actor [--config FILE] [--state-dir DIR] [--port N | --ipc FILE] [--ready-line] [--lockstep]
 
 With `--ready-line` it belongs to a parent: one JSON line on stdout says when it is ready and where, and it ends when its
 stdin does. Exit codes are those of `framework.errors`.
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _limit_memory(config.ml_service.memory_limit_mb)
         make_private(options.state_dir)
         endpoint = f"ipc://{options.ipc}" if options.ipc else endpoint_of(config.ml_service.server)
-        ml_process = MLProcess(config, options.state_dir, endpoint, wall_ns=time.time_ns, timer=time.perf_counter)
+        ml_process = MLProcess(
+            config, options.state_dir, endpoint, wall_ns=time.time_ns, timer=time.perf_counter, is_lockstep=options.lockstep
+        )
         ml_process.open()
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk over it between two predictions
@@ -63,7 +65,7 @@ async def _serve(ml_process: MLProcess, *, ready_line: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        ml_process.server.start()
+        ml_process.start()
         endpoint, version = ml_process.server.endpoint, ml_process.service.model_version
         log.info("ML service listens at %s (model %s)", endpoint, version or "none yet")
         if ready_line:
@@ -111,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--port", type=int, help="TCP port instead of ml_service.server.port; 0: any free one")
     where.add_argument("--ipc", type=Path, help="listen on this socket file, in a directory of mode 0700, instead of TCP")
     parser.add_argument("--ready-line", action="store_true", help="run as a child: ready line on stdout, end with stdin")
+    parser.add_argument(
+        "--lockstep", action="store_true", help="market time waits for every reply: decide about models before the next one"
+    )
     return parser
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from collections.abc import Callable
@@ -18,13 +17,13 @@ from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, Rows, Window
 from ml_actor.codecs import Call
 from ml_actor.features.engine import AdvancedMLFeatureEngine
 from ml_actor.feedback_store import FeedbackStore
+from ml_actor.learning import Learning
 from ml_actor.registry import Registry
 from ml_actor.server import RouterServer
 from ml_actor.service import MLService
 from ml_actor.training_child import TrainingChild
-from ml_actor.training_job import TrainingJob, TrainingResult
-
-log = logging.getLogger("MLService")
+from ml_actor.training_job import TrainingJob
+from ml_actor.trial import Rules
 
 BLANK_ROWS: Final = 2
 
@@ -33,24 +32,41 @@ class MLProcess:
     """Service, rim, trainings and feedback of one state directory. `wall_ns` and `timer` are the two clocks of the machine.
 
     `open` does all that waits (loading, checking, compiling) and comes before any loop; `start` binds; `close` ends it.
+    `is_lockstep`: market time waits for every reply, so trials and promotions fall on the same prediction in every run.
     """
 
     def __init__(
-        self, config: MainConfig, state_dir: Path, endpoint: str, *, wall_ns: Callable[[], int], timer: Callable[[], float]
+        self,
+        config: MainConfig,
+        state_dir: Path,
+        endpoint: str,
+        *,
+        wall_ns: Callable[[], int],
+        timer: Callable[[], float],
+        is_lockstep: bool = False,
     ) -> None:
         self._config = config
         self._state_dir = state_dir
         self._wall_ns = wall_ns
-        self._registry = Registry(state_dir / "models")
+        self._registry = Registry(state_dir / "models", wall_ns=wall_ns)
         self._feedback = FeedbackStore(state_dir / "ml_feedback.sqlite")
+        self.learning = Learning(
+            self._registry,
+            rules=Rules(),
+            is_shadowing=True,
+            is_lockstep=is_lockstep,
+            versions_kept=config.training.versions_kept,
+            wall_ns=wall_ns,
+        )
         self.trainer = TrainingChild(
             state_dir / "ml_training",
             new_job=self._new_job,
             prepare=self._prepare,
-            on_trained=self._take_version,
+            on_trained=self.learning.take,
             wall_ns=wall_ns,
         )
-        self.service = MLService(self._registry, self.trainer, self._feedback, wall_ns=wall_ns, timer=timer)
+        self.service = MLService(self._registry, self.trainer, self._feedback, wall_ns=wall_ns, timer=timer, learning=self.learning)
+        self.learning.serve = self.service.use
         self.server = RouterServer(self.service, endpoint, server=config.ml_service.server)
 
     def open(self) -> None:
@@ -58,13 +74,18 @@ class MLProcess:
         make_private(self._state_dir)
         self._feedback.open()
         warm_up(self._config.training.window_rows)
-        self.service.use(self._registry.load_champion())
-        for refused in self._registry.refused:
-            log.error("Model %s is not used: %s", refused.version, refused.reason)
+        self.service.use(self.learning.open())
+        self.learning.resume()
+
+    def start(self) -> None:
+        """Bind and serve, on the running loop. Raises `StartRefused`."""
+        self.server.start()
+        self.learning.start(self.server.in_thread)
 
     async def close(self) -> None:
         """End a running training, stop serving, close the database."""
         await self.trainer.close()
+        await self.learning.close()
         await self.server.close()
         self._feedback.close()
 
@@ -94,20 +115,6 @@ class MLProcess:
             self._feedback.export_for_training(path)
 
         await self.server.in_thread(export)
-
-    async def _take_version(self, result: TrainingResult) -> str:
-        """Promote a version if its gate says so, and serve it from the next request on."""
-
-        def promote() -> None:
-            if result.promote:
-                self._registry.promote(result.version)
-            self._registry.collect(self._config.training.versions_kept)
-
-        await self.server.in_thread(promote)
-        if not result.promote:
-            return f"not promoted: {result.promote_reason}"
-        self.service.use(await self.server.in_thread(self._registry.load_champion))
-        return f"promoted: {result.promote_reason}"
 
 
 def make_private(directory: Path) -> None:

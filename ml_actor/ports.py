@@ -87,6 +87,19 @@ class ModelStore(Protocol):
         """Delete old versions."""
 
 
+class Learning(Protocol):
+    """Sees what the champion answers, as `ml_actor.learning.Learning`."""
+
+    def watch(self, predictor: Predictor) -> Predictor:
+        """Take note that `predictor` serves from now on; return what is to be asked in its place."""
+
+    def settle(self) -> None:
+        """Do what waits until an answer is on its way. Never raises."""
+
+    def status(self) -> dict[str, Any]:
+        """Return how the challengers' trials stand."""
+
+
 class Trainer(Protocol):
     """Runs trainings elsewhere, one at a time."""
 

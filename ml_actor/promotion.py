@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,34 +19,56 @@ from ml_actor.registry import Registry
 from ml_actor.training_job import TrainingJob, TrainingResult
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What recorded data say about a new version: better than the champion, fit to be tried against it, or neither; and why."""
+
+    promote: bool
+    challenge: bool
+    reason: str
+    is_first: bool = False
+
+
 def save_version(bundle: ModelBundle, prepared: Sequence[Prepared], job: TrainingJob, facts: dict[str, Any]) -> TrainingResult:
     """Save a fitted version with the verdict of the offline gate. Raises `OSError` when the disk does not take it."""
     registry = Registry(job.models_dir)
-    promote, reason = offline_gate(bundle, registry, prepared, facts)
-    facts |= {"promote": promote, "promote_reason": reason}
+    gate = offline_gate(bundle, registry, prepared, facts)
+    facts |= {"promote": gate.promote, "challenge": gate.challenge, "promote_reason": gate.reason}
     files = pack(bundle, golden_windows(prepared, job.window_rows))
     version = registry.save(files, window_rows=job.window_rows, horizon_rows=job.horizon_rows, facts=facts)
-    return TrainingResult(ok=True, version=version, metrics=facts["metrics"], promote=promote, promote_reason=reason)
+    return TrainingResult(
+        ok=True,
+        version=version,
+        metrics=facts["metrics"],
+        promote=gate.promote,
+        is_first=gate.is_first,
+        challenge=gate.challenge,
+        promote_reason=gate.reason,
+    )
 
 
-def offline_gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Prepared], facts: dict[str, Any]) -> tuple[bool, str]:
-    """Say whether the new model should serve.
+def offline_gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Prepared], facts: dict[str, Any]) -> Gate:
+    """Say whether the new model should serve, or be tried.
 
     It must tell up from down better than a coin on the test slice (which is what strategies act on; shares of unmoved
-    rows drift and say nothing about that), and have less log-loss than the champion on rows that neither has seen.
+    rows drift and say nothing about that). To serve at once it must have less log-loss than the champion on rows that neither
+    has seen; to be tried, not more (both with 90 % confidence).
     """
     beats_coin, evidence = facts["metrics"]["beats_coin"]
     if not beats_coin:
-        return False, f"no skill about the direction on the test slice: {evidence}"
+        return Gate(promote=False, challenge=False, reason=f"no skill about the direction on the test slice: {evidence}")
     champion = registry.load_champion()
     if champion is None:
-        return True, f"no champion yet, and skill about the direction: {evidence}"
+        return Gate(promote=True, challenge=False, is_first=True, reason=f"no champion yet, and skill about the direction: {evidence}")
     if champion.horizon_rows != bundle.horizon_rows:
-        return True, f"the horizon changed from {champion.horizon_rows} to {bundle.horizon_rows} rows"
+        reason = f"the horizon changed from {champion.horizon_rows} to {bundle.horizon_rows} rows"
+        return Gate(promote=True, challenge=False, is_first=True, reason=reason)
     seen = registry.manifest(champion.version).facts["data"]
     losses = [_losses_unseen(seen, part, bundle, champion) for part in prepared]
     ours, theirs = (np.concatenate([pair[side] for pair in losses]) for side in range(2))
-    return is_better(ours, theirs, bundle.horizon_rows)
+    promote, reason = is_better(ours, theirs, bundle.horizon_rows)
+    is_worse, _ = is_better(theirs, ours, bundle.horizon_rows)
+    return Gate(promote=promote, challenge=not is_worse, reason=f"{reason}, and worse" if is_worse else reason)
 
 
 def unseen_rows(recording: Recording, data_facts: dict[str, Any]) -> Int64Array:

@@ -20,7 +20,7 @@ from framework.errors import ErrorCode, TidebookError, WireError
 from framework.wire import PROTOCOL_VERSION
 from ml_actor.answered import Answered, Claim
 from ml_actor.codecs import Call, Codec, codec_of
-from ml_actor.ports import FeedbackSink, ModelStore, Predictor, Scored, Trainer
+from ml_actor.ports import FeedbackSink, Learning, ModelStore, Predictor, Scored, Trainer
 from ml_actor.registry import UnknownVersion
 
 log = logging.getLogger("MLService")
@@ -62,6 +62,7 @@ class MLService:
         *,
         wall_ns: Callable[[], int],
         timer: Callable[[], float],
+        learning: Learning | None = None,
     ) -> None:
         self.started_s = 0.0
         self.rim_stats: Callable[[], dict[str, Any]] = dict
@@ -70,6 +71,7 @@ class MLService:
         self._feedback = feedback
         self._wall_ns = wall_ns
         self._timer = timer
+        self._learning = learning
         self._predictor: Predictor | None = None
         self._answered = Answered()
         self._counts: Counter[str] = Counter()
@@ -92,7 +94,8 @@ class MLService:
 
     def use(self, predictor: Predictor | None) -> None:
         """Serve from `predictor` from the next request on."""
-        before, self._predictor = self.model_version, predictor
+        before = self.model_version
+        self._predictor = self._learning.watch(predictor) if self._learning and predictor else predictor
         if self.model_version != before:
             log.info("Model %s serves (before: %s)", self.model_version or "none", before or "none")
             self._counts["model_changes"] += 1
@@ -118,6 +121,8 @@ class MLService:
     def settle(self) -> None:
         """Do what can wait until an answer is on its way. To be called after each `handle`."""
         self._answered.settle()
+        if self._learning is not None:
+            self._learning.settle()
 
     def refuse_overload(self, frames: Sequence[bytes]) -> list[bytes] | None:
         """Answer a message that there is no room for with OVERLOADED; a long header is not read for its id."""
@@ -279,6 +284,7 @@ class MLService:
             "compute_us": {"p50": round(float(p50), 1), "p99": round(float(p99), 1)},
             "counts": dict(sorted(self._counts.items())),
             "training": self._trainer.status(),
+            "learning": self._learning.status() if self._learning else None,
             "feedback_stored": self._feedback.count,
             "rim": self.rim_stats(),
         }

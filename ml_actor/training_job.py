@@ -40,8 +40,8 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
 class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What came of it. A refusal (`ok` False) names its reason.
 
-    `promote` says whether the gate would make the version the champion, and `promote_reason` why; promoting is the
-    caller's act.
+    `promote` says whether the offline gate would make the version the champion (`is_first`: there is none to compare it with),
+    `challenge` whether it may be tried against the champion, and `promote_reason` why; either is the caller's act.
     """
 
     ok: bool
@@ -49,4 +49,6 @@ class TrainingResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     reason: str = ""
     metrics: dict[str, Any] = {}
     promote: bool = False
+    is_first: bool = False
+    challenge: bool = False
     promote_reason: str = ""

@@ -402,6 +402,7 @@ def test_the_status_document_has_its_keys() -> None:
         "compute_us",
         "counts",
         "training",
+        "learning",
         "feedback_stored",
         "rim",
     }
