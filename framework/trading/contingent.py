@@ -15,7 +15,7 @@ Execution journals and applies like a venue's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from framework.messages import BookSnapshot, ExecutionReport, ReportKind, SessionChanged, TradeTick
@@ -123,18 +123,26 @@ class Contingencies:
 
     # --- what follows ----------------------------------------------------------------------------------------------------
 
-    def review(self, instrument_id: str, now_ns: int) -> Act | None:
-        """Return the next thing that has to happen in an instrument, or None. Call it again once that is done."""
+    def review(self, instrument_id: str, now_ns: int, held_up: Container[str] = ()) -> Act | None:
+        """Return the next thing that has to happen in an instrument, or None. Call it again once that is done.
+
+        `held_up` names the orders that cannot be helped now: they are left out.
+        """
         for order in self._of(instrument_id):
-            act = self._review_held(order, now_ns)
+            act = None if order.intent.client_order_id in held_up else self._review_held(order, now_ns)
             if act is not None:
                 return act
+        for order in self._members_of(instrument_id):
+            act = None if order.intent.client_order_id in held_up else self._review_member(order, now_ns)
+            if act is not None:
+                return act
+        return None
+
+    def _members_of(self, instrument_id: str) -> Iterator[Order]:
         for group in self._groups.values():
             for order in group.values():
-                act = self._review_member(order, now_ns) if order.intent.instrument_id == instrument_id else None
-                if act is not None:
-                    return act
-        return None
+                if order.intent.instrument_id == instrument_id:
+                    yield order
 
     def _of(self, instrument_id: str) -> tuple[Order, ...]:
         return tuple(order for order in self._held.values() if order.intent.instrument_id == instrument_id)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from framework.model import OrderStatus, OrderType, Side
-from framework.trading.orders import Order
+from framework.trading.orders import AT_THE_VENUE, Order
 
 
 class _Share(NamedTuple):
@@ -90,7 +90,7 @@ def _share(order: Order) -> _Share:
 def _resting_price(order: Order) -> int | None:
     """Return the price at which others of ours could meet it; None for what does not rest or is held here."""
     intent = order.intent
-    if order.status is OrderStatus.SUSPENDED or intent.order_type is not OrderType.LIMIT or not intent.time_in_force.rests:
+    if order.status is OrderStatus.SUSPENDED or AT_THE_VENUE[intent.order_type] is not OrderType.LIMIT or not intent.time_in_force.rests:
         return None
     asked = order.changing.limit_ticks if order.changing is not None else None
     prices = [price for price in (order.limit_ticks, asked) if price is not None]

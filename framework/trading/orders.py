@@ -76,6 +76,9 @@ AT_THE_VENUE: Final = {
 """What an order is once it may trade."""
 
 
+_STOPS: Final = tuple(order_type for order_type in OrderType if order_type.is_stop)
+
+
 class Effect(StrEnum):
     """What a report did to an order. DUPLICATE told nothing new; UNBOOKABLE is a fill that cannot be true as it stands."""
 
@@ -89,7 +92,7 @@ class Effect(StrEnum):
 
 def is_held(intent: SubmitOrder) -> bool:
     """Return whether Execution holds an order like this before a venue hears of it: a stop, or a leg that waits for its entry."""
-    return intent.order_type.is_stop or bool(intent.parent_id)
+    return intent.order_type in _STOPS or bool(intent.parent_id)
 
 
 @dataclass(slots=True)
