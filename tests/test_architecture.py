@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.dataset",
         "framework.evaluation_job",
         "framework.leak_job",
+        "framework.explanation_job",
         "framework.strict_yaml",
         "framework.parent_death",
     ),

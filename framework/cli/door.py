@@ -16,6 +16,7 @@ from typing import Final, TextIO
 import typer
 
 from framework.cli.evaluate import evaluate
+from framework.cli.explain import explain
 from framework.cli.leaks import check_leaks
 from framework.cli.operate import halt, models, resume, status, stop, train
 from framework.cli.options import Entry
@@ -41,6 +42,7 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ("models", models, "models promote v0003-1a2b3c4d"),
     ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
     ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),
+    ("explain", explain, "explain r1-17 --top 20"),
     ("ml-service", ml_service, "ml-service --config config/main.yaml"),
     ("create-keys", create_keys, "create-keys --dir keys --client trading"),
     ("doctor", doctor, "doctor --json"),

@@ -135,6 +135,21 @@ class Tail:
             return []
 
 
+def peek(directory: Path, sealed_rows: int) -> list[Block]:
+    """Return the blocks of a tail as it is at this instant, without its lock: a writer may go on meanwhile.
+
+    Empty where there is none, or where `sealed_rows` has overtaken it. Raises `StorageError`.
+    """
+    tail = Tail(directory)
+    try:
+        content = tail.path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise StorageError(f"{tail.path}: cannot be read: {exc.strerror}") from exc
+    return tail._parse(content, sealed_rows)
+
+
 def _record(payload: bytes) -> bytes:
     return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
 
