@@ -1,143 +1,31 @@
-"""The feature catalogue: name, formula, units, range, look-back and source of each number the models see.
+"""The feature catalogue: names, places, the hash of the whole set, and the mirror as an exchange of columns.
 
-The order is the order of `features.kernel`. Everything is scale-free (ratios, ticks, logarithms), so that one model
-serves instruments of any price and lot size. A number that the feed or the history cannot give is NaN, never 0:
-a missing level, no trades in the feed, fewer rows than the look-back, a side that is empty.
-Bars are left out on purpose: they are built from the same prints, and the batch path could not rebuild them bit for bit.
+Everything is scale-free (ratios, depths, spreads, logarithms), so that one model serves instruments of any price, tick and
+lot size. A number that the feed or the history cannot give is NaN, never 0: a missing level, no trades in the feed, fewer
+rows than the weights need, a side that is empty.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import astuple, dataclass
+import sys
+from dataclasses import astuple
 from typing import Final
 
-from framework.window import ROW_SCHEMA_HASH
+import numpy as np
 
-CATALOGUE_VERSION: Final = 1
-"""Raise it when a formula changes under an unchanged name."""
+from framework.window import ROW_SCHEMA_HASH, Float64Array
+from ml_actor.features.table import FITTED_FEATURES, NEGATED, REGIMES, ROW_FEATURES, Feature
 
-REGIMES: Final = 3
+__all__ = ["ALL_NAMES", "FEATURES", "FEATURE_NAMES", "FITTED_FEATURES", "INDEX", "REGIMES", "SCHEMA_HASH", "SHOCK_INPUTS", "mirrored"]
 
+CATALOGUE_VERSION: Final = 2
+"""Raise it when a formula changes under an unchanged name and description."""
 
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One number: `low` and `high` bound it, `look_back_rows` says how far back it sees (the row itself is 1)."""
+FEATURES: Final = ROW_FEATURES
+"""What is computed without fitted models."""
 
-    name: str
-    formula: str
-    unit: str
-    low: float
-    high: float
-    look_back_rows: int
-    source: str
-
-
-_INF: Final = float("inf")
-_GOULD: Final = "Gould & Bonart 2016, MML 2(2)"
-_CAO: Final = "Cao, Hansch & Wang 2009"
-_CKS: Final = "Cont, Kukanov & Stoikov 2014, JFEC 12(1)"
-_XGH: Final = "Xu, Gould & Howison 2019, arXiv 1907.06230"
-_TSANTEKIDIS: Final = "Tsantekidis 2020"
-_OWN: Final = "own definition"
-
-_BOOK: Final = (
-    Feature("imbalance_1", "(qb1 - qa1) / (qb1 + qa1)", "1", -1, 1, 1, _GOULD),
-    Feature("imbalance_3", "same on the sum of levels 1-3", "1", -1, 1, 1, _CAO),
-    Feature("imbalance_5", "same on the sum of levels 1-5", "1", -1, 1, 1, _CAO),
-    Feature("imbalance_10", "same on the sum of levels 1-10", "1", -1, 1, 1, _CAO),
-    Feature("weighted_mid", "spread / 2 * imbalance_1: size-weighted mid minus mid", "ticks", -_INF, _INF, 1, "Gatheral & Oomen 2010"),
-    Feature("up_probability", "2 / pi * arctan(qb1 / qa1) - 1/2", "probability", -0.5, 0.5, 1, "Cont & de Larrard 2012, rho to 0"),
-    Feature("spread", "a1 - b1", "ticks", 1, _INF, 1, "textbook"),
-    Feature("size_ratio_1", "ln(qb1 / qa1)", "log", -_INF, _INF, 1, _TSANTEKIDIS),
-    Feature("size_ratio_2", "ln(qb2 / qa2)", "log", -_INF, _INF, 1, _TSANTEKIDIS),
-    Feature("size_ratio_3", "ln(qb3 / qa3)", "log", -_INF, _INF, 1, _TSANTEKIDIS),
-    Feature(
-        "slope_difference",
-        "bid slope - ask slope of ln(cumulative size) on ticks from best",
-        "1/tick",
-        -_INF,
-        _INF,
-        1,
-        "Naes & Skjeltorp 2006",
-    ),
-    Feature("slope_mean", "mean of both slopes", "1/tick", 0, _INF, 1, "Naes & Skjeltorp 2006"),
-    Feature("gap_difference", "empty ticks between levels 1 and 3, ask - bid", "ticks", -_INF, _INF, 1, "Farmer et al. 2004"),
-    Feature("gap_sum", "empty ticks between levels 1 and 3, both sides", "ticks", 0, _INF, 1, "Farmer et al. 2004"),
-    Feature("bid_size_change", "(qb1 - qb1 of the row before) / their sum", "1", -1, 1, 2, _OWN),
-    Feature("ask_size_change", "(qa1 - qa1 of the row before) / their sum", "1", -1, 1, 2, _OWN),
-    Feature("depth_ratio_1", "ln(qb1 + qa1) - ln(its mean over the window)", "log", -_INF, _INF, 100, _OWN),
-    Feature("depth_ratio_5", "same on the sizes of levels 1-5", "log", -_INF, _INF, 100, _OWN),
-)
-
-
-def _flow(name: str, formula: str, source: str, *, bound: float = _INF, windows: tuple[int, ...] = (5, 20, 50, 100)) -> tuple[Feature, ...]:
-    is_in_depths = bound == _INF  # the mean depth is that of the whole look-back
-    unit, look_back = ("depths", 100) if is_in_depths else ("1", 0)
-    return tuple(Feature(f"{name}_{rows}", formula, unit, -bound, bound, look_back or rows, source) for rows in windows)
-
-
-_FLOW: Final = (
-    *_flow("ofi_1", "sum of OFI at the best / mean level-1 depth", _CKS),
-    *_flow("ofi_5", "sum of OFI over levels 1-5 / mean 5-level depth", _XGH),
-    *_flow("trade_flow", "(bought - sold lots) / mean level-1 depth", _CKS),
-    *_flow("event_imbalance", "(bid - ask level changes) / their sum", _OWN, bound=1, windows=(5, 20, 100)),
-    Feature("print_flow_20", "(buyer - seller prints) / all prints", "1", -1, 1, 20, "Ait-Sahalia et al. 2026"),
-    Feature("event_burst", "ln of level changes a row, last 5 over last 100 rows", "log", -_INF, _INF, 100, "Engle & Russell 1998"),
-    Feature("volume_burst", "ln of (lots a row + 1% of depth), last 5 over last 100", "log", -_INF, _INF, 100, "Engle & Russell 1998"),
-    Feature("turnover_20", "traded lots / mean level-1 depth", "depths", 0, _INF, 100, _OWN),
-    Feature(
-        "add_flow_20", "(bid - ask sizes added at an unmoved best) / mean level-1 depth", "depths", -_INF, _INF, 100, "Eisler et al. 2012"
-    ),
-    Feature("cancel_flow_20", "(ask - bid sizes gone without a trade) / mean depth", "depths", -_INF, _INF, 100, "Eisler et al. 2012"),
-    Feature("cancel_share_20", "gone / (gone + added) at an unmoved best", "1", 0, 1, 20, "Hasbrouck & Saar 2009"),
-)
-
-_PRICE: Final = (
-    *(Feature(f"return_{lag}", f"mid - mid {lag} rows before", "ticks", -_INF, _INF, lag + 1, "textbook") for lag in (1, 2, 5, 10, 20, 50)),
-    Feature("mid_minus_mean_20", "mid - mean mid", "ticks", -_INF, _INF, 20, _OWN),
-    Feature("range_position", "place of the mid in the range of the window", "1", -1, 1, 100, _OWN),
-    Feature("last_move", "last change of the mid in the window", "ticks", -_INF, _INF, 100, _OWN),
-    Feature("rows_since_move", "ln(1 + rows since that change)", "log", 0, _INF, 100, _OWN),
-    Feature("volatility_20", "root mean square of mid changes", "ticks", 0, _INF, 20, "Andersen et al. 2001"),
-    Feature("volatility_100", "root mean square of mid changes", "ticks", 0, _INF, 100, "Andersen et al. 2001"),
-    Feature("variance_ratio", "mean square of mid changes, 20 over 100 rows", "1", 0, _INF, 100, "Zhang, Mykland & Ait-Sahalia 2005"),
-    Feature("jump_share", "max(0, RV - bipower variation) / RV", "1", 0, 1, 100, "Barndorff-Nielsen & Shephard 2004"),
-    Feature("imbalance_mean_20", "mean of imbalance_1", "1", -1, 1, 20, _OWN),
-    Feature("imbalance_delta", "imbalance_1 - imbalance_mean_20", "1", -2, 2, 20, _OWN),
-)
-
-_IMPACT: Final = (
-    Feature("kyle_lambda", "slope of mid changes on signed lots * mean level-1 depth", "ticks/depth", -_INF, _INF, 100, "Kyle 1985"),
-    Feature("ofi_lambda", "slope of mid changes on OFI * mean level-1 depth", "ticks/depth", -_INF, _INF, 100, _CKS),
-)
-
-_CLOCK: Final = (
-    Feature("row_gap", "ln(seconds since the row before + 1 ms)", "log s", -7, _INF, 2, _OWN),
-    Feature("row_gap_20", "ln(mean seconds between rows + 1 ms)", "log s", -7, _INF, 20, _OWN),
-    Feature("row_gap_ratio", "ln of mean seconds between rows, 5 over 100 rows", "log", -_INF, _INF, 100, "Engle & Russell 1998"),
-)
-
-_SHOCK: Final = (
-    Feature("shock_spread", "robust z of the spread in the window", "z", -_INF, _INF, 100, "median and MAD, floor 1/2 tick"),
-    Feature("shock_depth", "robust z of -ln(5-level depth) in the window", "z", -_INF, _INF, 100, "median and MAD, floor 0.1"),
-    Feature("shock_ofi", "robust z of |OFI at the best| in the window", "z", -_INF, _INF, 100, "median and MAD, floor 0.1 depths"),
-    Feature("shock", "largest of the three", "z", -_INF, _INF, 100, "deterministic reference for shock_score"),
-)
-
-FEATURES: Final = (*_BOOK, *_FLOW, *_PRICE, *_IMPACT, *_CLOCK, *_SHOCK)
-"""What the kernel computes from rows alone."""
-
-FITTED_FEATURES: Final = (
-    Feature("shock_score", "2^(-E[path length] / c(n)) on SHOCK_INPUTS", "1", 0, 1, 100, "Liu, Ting & Zhou 2008 (IsolationForest)"),
-    *(
-        Feature(f"regime_p_{state}", "forward-filtered state probability, calm to volatile", "probability", 0, 1, 100, "Hamilton 1989")
-        for state in range(REGIMES)
-    ),
-)
-"""What the fitted feature models add behind them."""
-
-SHOCK_INPUTS: Final = ("spread", "depth_ratio_5", "shock_ofi", "shock_depth", "cancel_share_20", "event_burst", "variance_ratio", "row_gap")
+SHOCK_INPUTS: Final = ("spread", "depth_ratio_5", "shock_ofi", "shock_depth", "cancel_share", "event_burst", "variance_ratio", "row_gap")
 """Inputs of the IsolationForest: all of them are the same when bid and ask change places."""
 
 FEATURE_NAMES: Final = tuple(feature.name for feature in FEATURES)
@@ -148,3 +36,82 @@ SCHEMA_HASH: Final = hashlib.sha256(
     repr((CATALOGUE_VERSION, ROW_SCHEMA_HASH, SHOCK_INPUTS, [astuple(feature) for feature in (*FEATURES, *FITTED_FEATURES)])).encode()
 ).hexdigest()[:16]
 """Names what a model was trained on; a model of another hash is refused."""
+
+_SIGNS: Final = np.array([-1.0 if feature.mirror == NEGATED else 1.0 for feature in (*FEATURES, *FITTED_FEATURES)])
+_PARTNERS: Final = np.array([INDEX.get(feature.mirror, INDEX[feature.name]) for feature in (*FEATURES, *FITTED_FEATURES)])
+
+
+def mirrored(features: Float64Array) -> Float64Array:
+    """Return the features of the same rows with bid and ask exchanged (`engine.mirror`), bit for bit, for any (n, F) of them."""
+    count = features.shape[1]
+    return np.asarray(features[:, _PARTNERS[:count]] * _SIGNS[:count])
+
+
+def columns_of(*groups: str) -> list[int]:
+    """Return the places of the features of these groups. Raises `KeyError` for a group that is not there."""
+    known = {feature.group for feature in (*FEATURES, *FITTED_FEATURES)}
+    if missing := set(groups) - known:
+        raise KeyError(f"no feature group {sorted(missing)}, known are {sorted(known)}")
+    return [INDEX[feature.name] for feature in (*FEATURES, *FITTED_FEATURES) if feature.group in groups]
+
+
+GROUPS: Final = {
+    "book": "The book: sizes and prices of the row, relative to the look-back",
+    "queue": "The queues at the best prices",
+    "flow": "Order flow: imbalances, trades, additions, cancellations",
+    "intensity": "Intensities in time",
+    "price": "The path of the mid",
+    "volatility": "Volatility",
+    "impact": "Impact, trading costs, resilience",
+    "clock": "Time of day and staleness",
+    "shock": "Liquidity shocks, deterministic",
+    "fitted": "Of fitted models: liquidity shocks and regimes",
+}
+
+_PREFACE: Final = f"""# Features
+
+Made by `python -m ml_actor.features.catalogue > docs/features.md`; a test holds it in step with the code.
+
+{len(FEATURES)} numbers of rows and {len(FITTED_FEATURES)} of fitted models, schema `{SCHEMA_HASH}`. A model says which schema it
+was trained on and is refused by another one. The hash covers everything in the tables below and the version of the formulas.
+
+- The look-back is the last 100 rows (`training.window_rows`) of the segment; nothing crosses a session break or a gap.
+- `h1`, `h3`, `h10`, `h30` are means whose weights halve every 1, 3, 10, 30 rows; `all` weighs the look-back equally. They are missing
+  below 2, 4, 11, 31 and 20 rows.
+- A *depth* is the mean size of both best queues in the look-back, a *spread* the mean spread: no feature but `tick_class` changes with
+  the tick size, none with the lot size or the price.
+- What a feed or the history cannot give is missing (NaN), never 0: trades, deep levels, an empty side, a young segment.
+- Every number is known when its row is known: what a row says about trades and changes lies before it. What looks back at a
+  trade's outcome (`realised_spread`) takes trades whose outcome is past.
+- *Mirror* says what becomes of a feature when bid and ask change places: the same, negated, or another feature. It holds bit for bit.
+- *Cost* of one more row: `1` some operations, `L` a pass over the levels, `W` a pass over the look-back, `W S` one pass over look-back and
+  series that all such features share, `T` a walk of trees, `W K` a filter of K states.
+"""
+
+
+_HEAD: Final = f"| name | formula | unit | range | rows | made from | cost | mirror | known at | source |\n|{'---|' * 10}"
+
+
+def page() -> str:
+    """Return the catalogue as a page."""
+    parts = [_PREFACE]
+    for group, title in GROUPS.items():
+        rows = [feature for feature in (*FEATURES, *FITTED_FEATURES) if feature.group == group]
+        parts.append("\n".join([f"## {title}\n", _HEAD, *(_line(feature) for feature in rows)]) + "\n")
+    return "\n".join(parts)
+
+
+def _line(feature: Feature) -> str:
+    bounds = f"{feature.low:g} .. {feature.high:g}".replace("-inf", "").replace("inf", "").strip()
+    cells = (
+        f"`{feature.name}`",
+        feature.formula.replace("|", "\\|"),
+        feature.unit,
+        "any" if bounds == ".." else bounds,
+        str(feature.look_back_rows),
+    )
+    return "| " + " | ".join((*cells, feature.inputs, feature.cost, feature.mirror, feature.known_at, feature.source)) + " |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

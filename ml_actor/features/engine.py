@@ -10,8 +10,9 @@ import numpy as np
 
 from framework.window import FLOW_COLUMNS, Float64Array, Rows, Window
 from ml_actor.features.catalogue import ALL_NAMES, FEATURE_NAMES
-from ml_actor.features.kernel import RowArrays, feature_rows
+from ml_actor.features.kernel import feature_rows
 from ml_actor.features.regime import RegimeModel
+from ml_actor.features.series import RowArrays
 from ml_actor.features.shock import ShockModel
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Rows))

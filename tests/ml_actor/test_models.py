@@ -81,10 +81,10 @@ def test_trees_take_nan_in_a_feature_that_never_was_nan_in_training() -> None:
 
 def test_the_shock_score_equals_sklearns_score_samples_and_rises_in_a_shock(trained: Any) -> None:
     features = trained.registry.load(trained.result.version).engine.transform_rows(trained.recording.rows, has_trades=True)
-    usual = features[~np.isnan(features).any(axis=1)]
+    usual = np.nan_to_num(features[200:])
     model, difference = fit_shock(usual, seed=3)
     shock = usual[:1].copy()
-    shock[:] = np.nan_to_num(usual[:1]) + 12 * usual.std(axis=0)
+    shock[:] = usual[:1] + 12 * usual.std(axis=0)
 
     assert difference <= 1e-7
     assert model.scores(shock)[0] > np.quantile(model.scores(usual), 0.999)
