@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from framework.errors import ConfigError, IntegrityError
 from framework.market.feed import ReplayFeed
 from framework.market.formats import binance, bybit, sgx
 from framework.market.formats.columns import Header
-from framework.market.formats.databento import DatabentoSource
+from framework.market.formats.databento import DatabentoSource, read_definitions
 from framework.market.formats.layouts import find_layout
 from framework.market.formats.lines import BROKEN, damaged, head_of
 from framework.market.formats.lobster import LobsterSource
@@ -25,6 +26,7 @@ from framework.market.formats.shfe import ShfeSource, is_layout
 from framework.market.formats.source import Source, make_feed
 from framework.market.formats.table import TableSource
 from framework.market.formats.tardis import TardisBookSource, is_incremental
+from framework.model import Instrument
 from framework.strict_yaml import load
 
 ALLOWED: Final = (
@@ -45,13 +47,34 @@ def open_feed(paths: Sequence[Path], *, book_interval_ns: int = 0) -> ReplayFeed
     """
     if not paths:
         raise ConfigError(f"no recording to replay: name at least one path; {ALLOWED}")
-    return make_feed([open_source(path, book_interval_ns=book_interval_ns) for path in paths])
+    return make_feed(open_sources(paths, book_interval_ns=book_interval_ns))
 
 
-def open_source(path: Path, *, book_interval_ns: int = 0, mapping: Path | None = None) -> Source:
+def open_sources(paths: Sequence[Path], *, book_interval_ns: int = 0, mapping: Path | None = None) -> list[Source]:
+    """Open each of `paths`; Databento definitions among them tell about the instruments of the others. Raises as `open_source`."""
+    defined: dict[str, Instrument] = {}
+    others = []
+    for path in paths:
+        found = read_definitions(path) if _is_dbn(path) else None
+        if found is None:
+            others.append(path)
+        else:
+            defined |= {name: one.instrument for name, one in found.items()}
+    if not others:
+        raise ConfigError(f"{paths[0]}: holds definitions only; name the market data too")
+    return [open_source(path, book_interval_ns=book_interval_ns, mapping=mapping, definitions=defined) for path in others]
+
+
+def open_source(
+    path: Path,
+    *,
+    book_interval_ns: int = 0,
+    mapping: Path | None = None,
+    definitions: Mapping[str, Instrument] = MappingProxyType({}),
+) -> Source:
     """Open one recorded file or directory; a CSV by `mapping`, or by the file NAME.yaml beside it.
 
-    Raises `ConfigError` or `IntegrityError`.
+    `definitions` (by `SYMBOL.VENUE`) tell about the instruments of Databento files. Raises `ConfigError` or `IntegrityError`.
     """
     if path.is_dir():
         return RecordingSource(path)
@@ -65,7 +88,7 @@ def open_source(path: Path, *, book_interval_ns: int = 0, mapping: Path | None =
         return TableSource(path, load(written, TableMapping))
     head = head_of(path)
     if head.startswith(_DBN):
-        return DatabentoSource(path, book_interval_ns=book_interval_ns)
+        return DatabentoSource(path, book_interval_ns=book_interval_ns, definitions=definitions)
     return _open_text(path, head)
 
 
@@ -87,6 +110,10 @@ _BY_HEAD: Final[tuple[tuple[Callable[[bytes], bool], Callable[[Path], Source]], 
     (bybit.is_head, bybit.BybitSource),
     (sgx.is_head, sgx.SgxSource),
 )
+
+
+def _is_dbn(path: Path) -> bool:
+    return not path.is_dir() and _magic(path) not in (_PARQUET, _ZIP) and head_of(path).startswith(_DBN)
 
 
 def _magic(path: Path) -> bytes:

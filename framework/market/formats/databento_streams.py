@@ -8,14 +8,16 @@ below the visible levels, the book is shown again every second, so that silence 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Final
 
-from framework.errors import ConfigError
+import numpy as np
+
 from framework.market.formats.book import BookSide
-from framework.messages import BookSnapshot, MarketEvent, TradeTick
-from framework.model import Instrument, Side
+from framework.market.formats.dbn_records import Records
+from framework.market.formats.units import OffUnit
+from framework.messages import Bar, BookSnapshot, MarketEvent, TradeTick
+from framework.model import NS_PER_S, Instrument, Side
 
 PRICE_SCALE: Final = 1_000_000_000
 LAST_OF_EVENT: Final = 0x80
@@ -23,46 +25,61 @@ SNAPSHOT: Final = 0x20
 SHOW_AGAIN_NS: Final = 1_000_000_000
 UNDEFINED_PRICE: Final = 2**63 - 1
 UNDEFINED_TIME: Final = 2**64 - 1
-_AGGRESSORS: Final = {"B": Side.BUY, "A": Side.SELL}
+_AGGRESSORS: Final = {b"B": Side.BUY, b"A": Side.SELL}
+_BID: Final = b"B"
+_ASK: Final = b"A"
+
+Row = tuple[Any, ...]
+_FIELDS: Final = ["ts_event", "ts_recv", "price", "size", "action", "side", "flags"]
 
 
-def received_ns_of(record: Any) -> int:
-    """Return when the capture server received `record`, or the venue's time where nobody noted that, ns UTC."""
-    received_ns: int = record.ts_recv
-    return record.ts_event if received_ns == UNDEFINED_TIME else received_ns
+def rows_of(schema: str, records: Records) -> Iterable[Row]:
+    """Return records as plain tuples: the fields of a trade, then the order id, or the four lists of levels; or the fields of a bar."""
+    if schema.startswith("ohlcv"):
+        return records[["ts_event", "open", "high", "low", "close", "volume"]].tolist()  # type: ignore[no-any-return]
+    if schema == "mbo":
+        return records[[*_FIELDS, "order_id"]].tolist()  # type: ignore[no-any-return]
+    plain: list[Row] = records[_FIELDS].tolist()
+    if schema == "trades":
+        return plain
+    levels = records["levels"]
+    columns = [levels[name].astype(np.int64).tolist() for name in ("bid_px", "bid_sz", "ask_px", "ask_sz")]
+    return [(*row, *four) for row, *four in zip(plain, *columns, strict=True)]
 
 
 class TradeStream:
     """Records of one instrument to trades; the base of the others."""
 
-    def __init__(self, instrument: Instrument, book_interval_ns: int, path: Path) -> None:
+    shift_ns: ClassVar[int] = 0
+
+    def __init__(self, instrument: Instrument, book_interval_ns: int) -> None:
         self._instrument_id = instrument.instrument_id
         self._tick = int(instrument.tick_size * PRICE_SCALE)
         self._book_interval_ns = book_interval_ns
-        self._path = path
 
-    def take(self, record: Any, sequence: int) -> Iterator[MarketEvent]:
-        """Yield what one record says, numbered from `sequence`. Raises `ConfigError` for a price between two ticks."""
-        if record.action == "T" and record.price != UNDEFINED_PRICE and record.size:
-            yield self._trade(record, sequence)
+    def take(self, row: Row, sequence: int) -> Iterable[MarketEvent]:
+        """Return what one record says, numbered from `sequence`. Raises `OffUnit` for a price between two ticks."""
+        ts_event, ts_recv, price, size, action, side, _, *_ = row
+        if action != b"T" or price == UNDEFINED_PRICE or not size:
+            return ()
+        return (self._trade(ts_event, _received_ns(ts_event, ts_recv), price, size, side, sequence),)
 
-    def _trade(self, record: Any, sequence: int) -> TradeTick:
+    def _trade(self, ts_event: int, received_ns: int, price: int, size: int, side: bytes, sequence: int) -> TradeTick:  # noqa: PLR0917
         return TradeTick(
             instrument_id=self._instrument_id,
-            ts_event=record.ts_event,
-            ts_recv=received_ns_of(record),
+            ts_event=ts_event,
+            ts_recv=received_ns,
             sequence=sequence,
-            price_ticks=self._ticks(record.price),
-            size=record.size,
-            aggressor=_AGGRESSORS.get(str(record.side)),
+            price_ticks=self._ticks(price),
+            size=size,
+            aggressor=_AGGRESSORS.get(side),
         )
 
     def _ticks(self, price: int) -> int:
         ticks, rest = divmod(price, self._tick)
         if rest:
-            raise ConfigError(
-                f"{self._path}: price {price / PRICE_SCALE} of {self._instrument_id} is not a multiple of its tick size "
-                f"{self._tick / PRICE_SCALE}"
+            raise OffUnit(
+                f"price {price / PRICE_SCALE} of {self._instrument_id} is not a multiple of its tick size {self._tick / PRICE_SCALE}"
             )
         return ticks
 
@@ -70,40 +87,43 @@ class TradeStream:
 class PriceStream(TradeStream):
     """Market by price: each record carries the levels; a book is published when they changed."""
 
-    def __init__(self, instrument: Instrument, book_interval_ns: int, path: Path) -> None:
-        super().__init__(instrument, book_interval_ns, path)
-        self._last: tuple[Any, ...] = ()
+    def __init__(self, instrument: Instrument, book_interval_ns: int) -> None:
+        super().__init__(instrument, book_interval_ns)
+        self._last: list[Any] = []
 
-    def take(self, record: Any, sequence: int) -> Iterator[MarketEvent]:
+    def take(self, row: Row, sequence: int) -> Iterator[MarketEvent]:
         """Yield the record's trade, and its book if the event ends and the levels changed."""
-        for trade in super().take(record, sequence):
+        ts_event, ts_recv, price, size, action, side, flags, *levels = row
+        received_ns = _received_ns(ts_event, ts_recv)
+        if action == b"T" and price != UNDEFINED_PRICE and size:
+            yield self._trade(ts_event, received_ns, price, size, side, sequence)
             sequence += 1
-            yield trade
-        if not record.flags & LAST_OF_EVENT:
+        if not flags & LAST_OF_EVENT or levels == self._last:
             return
-        bids = [(self._ticks(one.bid_px), one.bid_sz) for one in record.levels if one.bid_px != UNDEFINED_PRICE and one.bid_sz]
-        asks = [(self._ticks(one.ask_px), one.ask_sz) for one in record.levels if one.ask_px != UNDEFINED_PRICE and one.ask_sz]
-        if (bids, asks) != self._last:
-            self._last = (bids, asks)
-            yield BookSnapshot(
-                instrument_id=self._instrument_id,
-                ts_event=record.ts_event,
-                ts_recv=received_ns_of(record),
-                sequence=sequence,
-                bid_ticks=tuple(tick for tick, _ in bids),
-                bid_sizes=tuple(size for _, size in bids),
-                ask_ticks=tuple(tick for tick, _ in asks),
-                ask_sizes=tuple(size for _, size in asks),
-            )
+        self._last = levels
+        bids, asks = self._side(levels[0], levels[1]), self._side(levels[2], levels[3])
+        yield BookSnapshot(
+            instrument_id=self._instrument_id,
+            ts_event=ts_event,
+            ts_recv=received_ns,
+            sequence=sequence,
+            bid_ticks=tuple([tick for tick, _ in bids]),
+            bid_sizes=tuple([lots for _, lots in bids]),
+            ask_ticks=tuple([tick for tick, _ in asks]),
+            ask_sizes=tuple([lots for _, lots in asks]),
+        )
+
+    def _side(self, prices: list[int], sizes: list[int]) -> list[tuple[int, int]]:
+        return [(self._ticks(price), size) for price, size in zip(prices, sizes, strict=True) if size and price != UNDEFINED_PRICE]
 
 
 class OrderStream(TradeStream):
     """Market by order: the book rebuilt from its orders."""
 
-    def __init__(self, instrument: Instrument, book_interval_ns: int, path: Path) -> None:
-        super().__init__(instrument, book_interval_ns, path)
-        self._orders: dict[int, tuple[str, int, int]] = {}
-        self._sides = {"B": BookSide(-1), "A": BookSide(1)}
+    def __init__(self, instrument: Instrument, book_interval_ns: int) -> None:
+        super().__init__(instrument, book_interval_ns)
+        self._orders: dict[int, tuple[bytes, int, int]] = {}
+        self._sides = {_BID: BookSide(-1), _ASK: BookSide(1)}
         self._last: tuple[Any, ...] = ()
         self._next_book_ns = 0
         self._shown_ns = 0
@@ -111,36 +131,39 @@ class OrderStream(TradeStream):
         self._has_traded = False
         self.unknown_orders = 0
 
-    def take(self, record: Any, sequence: int) -> Iterator[MarketEvent]:
-        """Apply one record; yield its trade, and the book if the event ends and shows another one."""
-        action = str(record.action)
-        if action == "T":
-            for trade in super().take(record, sequence):
+    def take(self, row: Row, sequence: int) -> Iterable[MarketEvent]:
+        """Apply one record; return its trade, and the book if the event ends and shows another one."""
+        ts_event, ts_recv, price, size, action, side, flags, order_id = row
+        events: tuple[MarketEvent, ...] = ()
+        if action == b"T":
+            if price != UNDEFINED_PRICE and size:
                 self._has_traded = True
-                sequence += 1
-                yield trade
+                events = (self._trade(ts_event, _received_ns(ts_event, ts_recv), price, size, side, sequence),)
         elif (apply := self._ACTIONS.get(action)) is not None:
-            apply(self, record)
-        flags = record.flags
+            apply(self, side, price, size, order_id)
         if flags & LAST_OF_EVENT and not flags & SNAPSHOT:
-            yield from self._look(record, sequence)
+            book = self._look(ts_event, _received_ns(ts_event, ts_recv), sequence + len(events))
+            return events if book is None else (*events, book)
+        return events
 
-    def _look(self, record: Any, sequence: int) -> Iterator[BookSnapshot]:
-        received_ns = received_ns_of(record)
+    def _look(self, ts_event: int, received_ns: int, sequence: int) -> BookSnapshot | None:
+        bids, asks = self._sides[_BID], self._sides[_ASK]
         if received_ns < self._next_book_ns:
-            return
-        bid_ticks, bid_sizes = self._sides["B"].best()
-        ask_ticks, ask_sizes = self._sides["A"].best()
+            return None
+        if self._is_continuous and received_ns < self._shown_ns + SHOW_AGAIN_NS and not (bids.is_changed or asks.is_changed):
+            return None
+        bid_ticks, bid_sizes = bids.best()
+        ask_ticks, ask_sizes = asks.best()
         shown = (bid_ticks, bid_sizes, ask_ticks, ask_sizes)
         if not self._is_trading(bid_ticks, ask_ticks):
-            return
+            return None
         if shown == self._last and received_ns < self._shown_ns + SHOW_AGAIN_NS:
-            return
+            return None
         self._last, self._shown_ns = shown, received_ns
         self._next_book_ns = received_ns + self._book_interval_ns
-        yield BookSnapshot(
+        return BookSnapshot(
             instrument_id=self._instrument_id,
-            ts_event=record.ts_event,
+            ts_event=ts_event,
             ts_recv=received_ns,
             sequence=sequence,
             bid_ticks=bid_ticks,
@@ -157,39 +180,99 @@ class OrderStream(TradeStream):
             self._is_continuous = True
         return self._is_continuous
 
-    def _on_add(self, record: Any) -> None:
-        side = str(record.side)
-        if side in self._sides and record.price != UNDEFINED_PRICE:
-            tick = self._ticks(record.price)
-            self._orders[record.order_id] = (side, tick, record.size)
-            self._sides[side].add(tick, record.size)
+    def _on_add(self, side: bytes, price: int, size: int, order_id: int) -> None:
+        if side in self._sides and price != UNDEFINED_PRICE:
+            tick = self._ticks(price)
+            self._orders[order_id] = (side, tick, size)
+            self._sides[side].add(tick, size)
 
-    def _on_cancel(self, record: Any) -> None:
-        known = self._orders.pop(record.order_id, None)
+    def _on_cancel(self, _: bytes, __: int, size: int, order_id: int) -> None:
+        known = self._orders.pop(order_id, None)
         if known is None:
             self.unknown_orders += 1
             return
         side, tick, lots = known
-        gone = min(record.size, lots)
+        gone = min(size, lots)
         self._sides[side].add(tick, -gone)
         if gone < lots:
-            self._orders[record.order_id] = (side, tick, lots - gone)
+            self._orders[order_id] = (side, tick, lots - gone)
 
-    def _on_modify(self, record: Any) -> None:
-        known = self._orders.pop(record.order_id, None)
+    def _on_modify(self, side: bytes, price: int, size: int, order_id: int) -> None:
+        known = self._orders.pop(order_id, None)
         if known is None:
             self.unknown_orders += 1
         else:
-            side, tick, lots = known
-            self._sides[side].add(tick, -lots)
-        self._on_add(record)
+            old_side, tick, lots = known
+            self._sides[old_side].add(tick, -lots)
+        self._on_add(side, price, size, order_id)
 
-    def _on_clear(self, _: Any) -> None:
+    def _on_clear(self, *_: object) -> None:
         self._orders.clear()
-        self._sides = {"B": BookSide(-1), "A": BookSide(1)}
+        self._sides = {_BID: BookSide(-1), _ASK: BookSide(1)}
         self._is_continuous = self._has_traded = False
 
-    _ACTIONS: Final = {"A": _on_add, "C": _on_cancel, "M": _on_modify, "R": _on_clear}
+    _ACTIONS: Final[dict[bytes, Callable[..., None]]] = {b"A": _on_add, b"C": _on_cancel, b"M": _on_modify, b"R": _on_clear}
 
 
-STREAMS: Final[dict[str, type[TradeStream]]] = {"mbo": OrderStream, "mbp-1": PriceStream, "mbp-10": PriceStream, "trades": TradeStream}
+class BarStream(TradeStream):
+    """Bars; the files stamp them with their start."""
+
+    def take(self, row: Row, sequence: int) -> Iterable[MarketEvent]:
+        """Return the bar, stamped with its end. Nobody says who began its trades."""
+        ts_event, open_, high, low, close, volume = row
+        del sequence  # bars have none
+        return (
+            Bar(
+                instrument_id=self._instrument_id,
+                ts_event=ts_event + self.shift_ns,
+                interval_s=self.shift_ns / NS_PER_S,
+                open_ticks=self._ticks(open_),
+                high_ticks=self._ticks(high),
+                low_ticks=self._ticks(low),
+                close_ticks=self._ticks(close),
+                volume=volume,
+                buy_volume=0,
+                sell_volume=0,
+            ),
+        )
+
+
+class SecondBars(BarStream):
+    """Bars of one second."""
+
+    shift_ns = NS_PER_S
+
+
+class MinuteBars(BarStream):
+    """Bars of one minute."""
+
+    shift_ns = 60 * NS_PER_S
+
+
+class HourBars(BarStream):
+    """Bars of one hour."""
+
+    shift_ns = 3_600 * NS_PER_S
+
+
+class DayBars(BarStream):
+    """Bars of one UTC day."""
+
+    shift_ns = 86_400 * NS_PER_S
+
+
+def _received_ns(ts_event: int, ts_recv: int) -> int:
+    """Return when the capture server received a record, or the venue's time where nobody noted that, ns UTC."""
+    return ts_event if ts_recv == UNDEFINED_TIME else ts_recv
+
+
+STREAMS: Final[dict[str, type[TradeStream]]] = {
+    "mbo": OrderStream,
+    "mbp-1": PriceStream,
+    "mbp-10": PriceStream,
+    "trades": TradeStream,
+    "ohlcv-1s": SecondBars,
+    "ohlcv-1m": MinuteBars,
+    "ohlcv-1h": HourBars,
+    "ohlcv-1d": DayBars,
+}

@@ -71,6 +71,16 @@ class PlainBytes:
         except BROKEN as exc:
             raise damaged(self.path, exc) from exc
 
+    def read_exactly(self, count: int) -> bytes:
+        """Return the next `count` bytes. Raises `IntegrityError` if the file ends before."""
+        parts: list[bytes] = []
+        while count and (part := self.read(count)):
+            parts.append(part)
+            count -= len(part)
+        if count:
+            raise IntegrityError(f"{self.path}: ends in the middle of a record; fetch it again")
+        return b"".join(parts)
+
     def blocks(self) -> Iterator[bytes]:
         """Yield the content in blocks."""
         while block := self.read(BLOCK_BYTES):

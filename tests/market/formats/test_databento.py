@@ -10,11 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from framework.errors import ConfigError, IntegrityError
-from framework.market.formats import open_feed, open_source
-from framework.messages import BookInvalid, BookSnapshot, TradeTick
+from framework.market.formats import open_feed, open_source, open_sources
+from framework.market.formats.databento import read_definitions
+from framework.market.formats.dbn_records import MBP_10
+from framework.messages import Bar, BookInvalid, BookSnapshot, TradeTick
 from framework.model import NS_PER_MS, NS_PER_S, Side
 
 databento_dbn = pytest.importorskip("databento_dbn")
@@ -23,6 +26,9 @@ FOLDER = "cme_es_databento"
 MBO = "esh4-glbx-mdp3-20231225.mbo.dbn.zst"
 MBP_1 = "futures_mbp-1_2024-07-01T23-58_2024-07-02T00-02.dbn.zst"
 TRADES = "futures_trades_2024-07-01T23-58_2024-07-02T00-02.dbn.zst"
+BARS = "futures_ohlcv-1m_2024-07-01T23-40_2024-07-02T00-10.dbn.zst"
+TRADES_FROM_NS = 1_719_878_280 * NS_PER_S  # 2024-07-01 23:58 UTC
+TRADES_TO_NS = TRADES_FROM_NS + 240 * NS_PER_S
 OPENING_NS = 1_703_545_200 * NS_PER_S  # 2023-12-25 23:00 UTC
 
 LAST = 0x80
@@ -183,8 +189,8 @@ def test_an_unchanged_book_is_shown_again_after_a_second_so_that_silence_means_s
 def test_an_unknown_symbol_and_an_unknown_schema_are_refused_with_what_is_allowed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown symbol 'XXH4': .* known: futures of ES, MES"):
         open_source(write(tmp_path / "xx.dbn", *OPEN, symbol="XXH4"))
-    with pytest.raises(ConfigError, match=r"schema 'ohlcv-1m' is not replayed, allowed are mbo, mbp-1, mbp-10, trades"):
-        open_source(write(tmp_path / "bars.dbn", schema="ohlcv-1m"))
+    with pytest.raises(ConfigError, match=r"schema 'tbbo' is not replayed, allowed are mbo, mbp-1, mbp-10, trades"):
+        open_source(write(tmp_path / "quotes.dbn", schema="tbbo"))
 
 
 def test_a_file_without_records_is_refused(tmp_path: Path) -> None:
@@ -212,6 +218,43 @@ def test_without_the_extra_the_error_says_how_to_install_it(tmp_path: Path, monk
 
     with pytest.raises(ConfigError, match=r"pip install 'tidebook\[databento\]'"):
         open_source(path)
+
+
+def test_a_record_that_is_shorter_than_its_kind_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "es.dbn", *OPEN)
+    content = bytearray(path.read_bytes())
+    content[-56] = 5
+    path.write_bytes(content)
+
+    with pytest.raises(IntegrityError, match="a record of 20 bytes"):
+        open_source(path)
+
+
+def price_levels(count: int) -> bytes:
+    """Return an mbp-10 record with `count` levels a side."""
+    record = np.zeros(1, MBP_10)
+    record["length"], record["rtype"], record["instrument_id"], record["flags"] = MBP_10.itemsize // 4, 10, 17_077, LAST
+    record["ts_event"] = record["ts_recv"] = OPENING_NS
+    record["action"], record["side"], record["price"], record["size"] = b"T", b"A", 4_800 * 10**9, 3
+    for level in range(10):
+        is_there = level < count
+        record["levels"]["bid_px"][0, level] = (4_800 * 10**9 - level * 250_000_000) if is_there else 2**63 - 1
+        record["levels"]["ask_px"][0, level] = (4_800 * 10**9 + (level + 1) * 250_000_000) if is_there else 2**63 - 1
+        record["levels"]["bid_sz"][0, level], record["levels"]["ask_sz"][0, level] = (5 + level, 6 + level) if is_there else (0, 0)
+    return record.tobytes()
+
+
+def test_ten_levels_by_price_are_shown_without_those_that_are_not_there(tmp_path: Path) -> None:
+    trade, book = events_of(write(tmp_path / "es.dbn", price_levels(3), schema="mbp-10"))
+
+    assert (trade.price_ticks, trade.size, trade.aggressor) == (19_200, 3, Side.SELL)
+    assert (book.bid_ticks, book.bid_sizes) == ((19_200, 19_199, 19_198), (5, 6, 7))
+    assert (book.ask_ticks, book.ask_sizes) == ((19_201, 19_202, 19_203), (6, 7, 8))
+    # The layout that was written is the library's.
+    decoder = databento_dbn.DBNDecoder()
+    decoder.write(write(tmp_path / "es.dbn", price_levels(3), schema="mbp-10").read_bytes())
+    record = decoder.decode()[1]
+    assert (record.levels[2].bid_px, record.levels[2].ask_sz) == (4_799_500_000_000, 8)
 
 
 # --- the recordings --------------------------------------------------------------------------------------------------------
@@ -258,6 +301,40 @@ def test_trades_by_price_and_trades_alone_are_the_same_trades(recordings: Path) 
     assert (len(alone), sum(trade.size for trade in alone)) == (120, 253)
     books = [event for event in by_price if isinstance(event, BookSnapshot)]
     assert all(len(book.bid_ticks) == len(book.ask_ticks) == 1 and book.bid_ticks[0] < book.ask_ticks[0] for book in books)
+
+
+@pytest.mark.recordings
+def test_recorded_bars_are_those_of_the_recorded_trades(recordings: Path) -> None:
+    bars = [one for one in events_of(recordings / FOLDER / BARS) if one.instrument_id == "ESU4.GLBX"]
+    trades = [one for one in events_of(recordings / FOLDER / TRADES) if isinstance(one, TradeTick)]
+
+    assert len(bars) == 30
+    checked = 0
+    for bar in bars:
+        assert isinstance(bar, Bar)
+        inside = [one for one in trades if bar.ts_event - 60 * NS_PER_S <= one.ts_event < bar.ts_event]
+        if bar.ts_event - 60 * NS_PER_S >= TRADES_FROM_NS and bar.ts_event <= TRADES_TO_NS:
+            prices = [one.price_ticks for one in inside]
+            assert (bar.open_ticks, bar.high_ticks, bar.low_ticks, bar.close_ticks) == (prices[0], max(prices), min(prices), prices[-1])
+            assert bar.volume == sum(one.size for one in inside)
+            checked += 1
+    assert checked == 4
+
+
+@pytest.mark.recordings
+def test_recorded_definitions_tell_about_the_files_named_with_them(recordings: Path) -> None:
+    definitions = recordings / FOLDER / "futures_definition.dbn.zst"
+    found = read_definitions(definitions)
+
+    assert found is not None
+    assert {name: (str(one.instrument.tick_size), int(one.instrument.multiplier)) for name, one in found.items()} == {
+        "ESU4.GLBX": ("0.25", 50), "NQU4.GLBX": ("0.25", 20),
+    }  # fmt: skip
+    assert found["ESU4.GLBX"].expires_ns == 1_726_839_000 * NS_PER_S
+    (source,) = open_sources([recordings / FOLDER / TRADES, definitions])
+    assert source.instruments == (found["ESU4.GLBX"].instrument,)
+    with pytest.raises(ConfigError, match="holds definitions only; name the market data too"):
+        open_feed([definitions])
 
 
 @pytest.mark.recordings
