@@ -1,6 +1,6 @@
 """`Strategy`: the base of every strategy.
 
-A strategy has hooks (`on_x`: the framework calls them, one at a time), verbs (`buy`, `sell`, `close`, `cancel`,
+A strategy has hooks (`on_x`: the framework calls them, one at a time), verbs (`buy`, `sell`, `bracket`, `amend`, `close`, `cancel`,
 `request_prediction`, `record_decision`) and sights (`position_lots`, `open_orders`, `dom`, `book`, `now_ns`). Nothing in it
 suspends: answers come back through the hooks. The same class runs in backtest, paper and live.
 """
@@ -11,9 +11,8 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
-from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypedDict, Unpack
+from typing import Final, NamedTuple, Unpack
 
 import msgspec
 
@@ -34,12 +33,15 @@ from framework.messages import (
     PositionChanged,
     Prediction,
     PredictionFailed,
+    ReplaceOrder,
     SessionChanged,
+    SubmitList,
     SubmitOrder,
     TradeTick,
 )
-from framework.model import CLOSED, NS_PER_S, OrderStatus, OrderType, Side, TimeInForce
+from framework.model import CLOSED, NS_PER_S, OrderStatus, Side
 from framework.strategy.context import StrategyContext
+from framework.strategy.ordering import Bracket, LegOptions, OrderMaker, OrderOptions, Price, sent
 
 EXECUTION: Final = "execution"
 MAX_REASONS: Final = 100
@@ -50,16 +52,6 @@ class _WaitingClose(NamedTuple):
     """A close that waits for the end of another order: sign of the position, decision."""
 
     sign: int
-    decision_id: str | None
-
-
-class OrderOptions(TypedDict, total=False):
-    """How an order may trade; without a limit it is a market order. Give `limit_ticks` or `limit_price`, not both."""
-
-    limit_ticks: int | None
-    limit_price: Decimal | float | str | None
-    time_in_force: TimeInForce
-    reduce_only: bool
     decision_id: str | None
 
 
@@ -82,6 +74,7 @@ class Strategy:
         self.position_since_ns = context.clock.now_ns()
         self.log = logging.getLogger(type(self).__name__)
         self.context = context
+        self._maker = OrderMaker(self.strategy_id, self.instrument, context.clock, context.order_ids)
         self._open_orders = {order.client_order_id: order for order in context.recovered.open_orders}
         self._sent_ns = {order.client_order_id: order.ts_event for order in context.recovered.open_orders}
         self._close_order_id = self._recovered_close()
@@ -181,29 +174,61 @@ class Strategy:
     def submit(self, side: Side, quantity: int, **options: Unpack[OrderOptions]) -> str:
         """Send an order through the risk gate and return its `client_order_id`.
 
-        What becomes of it (a denial too) arrives in `on_order`. Raises `ValueError` for a quantity below 1 or two limits,
-        and `OffTickPrice` for a limit price between two ticks.
+        What becomes of it (a denial too) arrives in `on_order`. Raises `ValueError` for a quantity below 1 or options that
+        contradict each other, and `OffTickPrice` for a price between two ticks.
         """
-        if not isinstance(quantity, int) or quantity < 1:
-            raise ValueError(f"{self.strategy_id}: quantity must be a whole number of lots, at least 1, got {quantity!r}")
-        limit_ticks = self._limit_ticks(options)
-        order = SubmitOrder(
-            client_order_id=self.context.order_ids.next_id(),
-            strategy_id=self.strategy_id,
-            instrument_id=self.instrument.instrument_id,
-            side=side,
-            quantity=quantity,
-            order_type=OrderType.MARKET if limit_ticks is None else OrderType.LIMIT,
-            limit_ticks=limit_ticks,
-            time_in_force=options.get("time_in_force", TimeInForce.DAY),
-            ts_event=self.now_ns,
-            reduce_only=options.get("reduce_only", False),
-            decision_id=options.get("decision_id"),
-        )
-        self._open_orders[order.client_order_id] = _submitted(order)
-        self._sent_ns[order.client_order_id] = order.ts_event
+        order = self.make_order(side, quantity, **options)
+        self._note_sent(order)
         self.context.bus.tell(EXECUTION, order)
         return order.client_order_id
+
+    def make_order(self, side: Side, quantity: int, **options: Unpack[OrderOptions]) -> SubmitOrder:
+        """Return an order without sending it, for `send_oco`. Raises as `submit` does."""
+        return self._maker.order(side, quantity, **options)
+
+    def bracket(self, side: Side, quantity: int, **options: Unpack[LegOptions]) -> Bracket:
+        """Send an entry with a target, a stop or both, and return their ids: all are let through, or none.
+
+        The legs wait here for the entry, leave what it filled, and stay over session breaks; what one leg fills, the other loses.
+        Raises as `submit` does, and `ValueError` without any leg.
+        """
+        orders, ids = self._maker.bracket(side, quantity, options)
+        self._send_list(orders)
+        return ids
+
+    def send_oco(self, *orders: SubmitOrder) -> tuple[str, ...]:
+        """Send orders (from `make_order`) of which only as much as one may fill; return their ids: all are let through, or none."""
+        group = orders[0].client_order_id
+        self._send_list(tuple(msgspec.structs.replace(order, oco_id=group) for order in orders))
+        return tuple(order.client_order_id for order in orders)
+
+    def amend(
+        self,
+        client_order_id: str,
+        *,
+        quantity: int | None = None,
+        limit_ticks: int | None = None,
+        limit_price: Price | None = None,
+        stop_ticks: int | None = None,
+        stop_price: Price | None = None,
+    ) -> bool:
+        """Ask for other terms of an open order; `quantity` is the new total, fills included. Returns False when it is not open.
+
+        An order that only gets smaller keeps its place in the queue. Whether it was changed arrives in `on_order`.
+        Raises as `submit` does.
+        """
+        if client_order_id not in self._open_orders:
+            return False
+        change = ReplaceOrder(
+            client_order_id=client_order_id,
+            strategy_id=self.strategy_id,
+            ts_event=self.now_ns,
+            quantity=quantity,
+            limit_ticks=self._maker.ticks("limit", limit_ticks, limit_price),
+            stop_ticks=self._maker.ticks("stop", stop_ticks, stop_price),
+        )
+        self.context.bus.tell(EXECUTION, change)
+        return True
 
     def close(self, *, decision_id: str | None = None) -> str | None:
         """Cancel all open orders and leave the position at market.
@@ -330,32 +355,19 @@ class Strategy:
         leaving = (
             order.client_order_id
             for order in self._open_orders.values()
-            if order.limit_ticks is None and order.side.sign * self.position_lots < 0
+            if order.limit_ticks is None and not order.order_type.is_stop and order.side.sign * self.position_lots < 0
         )
         return next(leaving, None)
 
-    def _limit_ticks(self, options: OrderOptions) -> int | None:
-        limit_ticks, limit_price = options.get("limit_ticks"), options.get("limit_price")
-        if limit_ticks is not None and limit_price is not None:
-            raise ValueError(f"{self.strategy_id}: give limit_ticks or limit_price, not both")
-        return limit_ticks if limit_price is None else self.instrument.ticks(limit_price)
+    def _note_sent(self, order: SubmitOrder) -> None:
+        self._open_orders[order.client_order_id] = sent(order)
+        self._sent_ns[order.client_order_id] = order.ts_event
+
+    def _send_list(self, orders: tuple[SubmitOrder, ...]) -> None:
+        for order in orders:
+            self._note_sent(order)
+        self.context.bus.tell(EXECUTION, SubmitList(strategy_id=self.strategy_id, ts_event=self.now_ns, orders=orders))
 
 
 def _sign(number: int) -> int:
     return (number > 0) - (number < 0)
-
-
-def _submitted(order: SubmitOrder) -> OrderUpdated:
-    return OrderUpdated(
-        client_order_id=order.client_order_id,
-        strategy_id=order.strategy_id,
-        instrument_id=order.instrument_id,
-        ts_event=order.ts_event,
-        side=order.side,
-        quantity=order.quantity,
-        filled_quantity=0,
-        average_ticks=None,
-        limit_ticks=order.limit_ticks,
-        status=OrderStatus.SUBMITTED,
-        decision_id=order.decision_id,
-    )
