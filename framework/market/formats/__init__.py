@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from framework.errors import ConfigError, IntegrityError
 from framework.market.feed import ReplayFeed
-from framework.market.formats import binance, bybit, sgx
+from framework.market.formats import binance, bybit, pcap, sgx
 from framework.market.formats.columns import Header
 from framework.market.formats.databento import DatabentoSource, read_definitions
 from framework.market.formats.layouts import find_layout
@@ -21,6 +21,7 @@ from framework.market.formats.lines import BROKEN, damaged, head_of
 from framework.market.formats.lobster import LobsterSource
 from framework.market.formats.lobster import is_name as is_lobster_name
 from framework.market.formats.mapping import TableMapping
+from framework.market.formats.mdp3 import Mdp3Source
 from framework.market.formats.recording import RecordingSource
 from framework.market.formats.shfe import ShfeSource, is_layout
 from framework.market.formats.source import Source, make_feed
@@ -31,8 +32,8 @@ from framework.strict_yaml import load
 
 ALLOWED: Final = (
     "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet), Databento DBN, LOBSTER (the zip, or one CSV of "
-    "the pair), Binance streams and archives, Bybit order books, Tardis CSV, SGX states, exported bars, and any CSV with a mapping "
-    "file (NAME.csv.yaml beside it); plain, gzip, zstd, xz or zip"
+    "the pair), Binance streams and archives, Bybit order books, Tardis CSV, SGX states, CME packet captures (feeds A and B), exported "
+    "bars, and any CSV with a mapping file (NAME.csv.yaml beside it); plain, gzip, zstd, xz or zip"
 )
 _PARQUET: Final = b"PAR1"
 _ZIP: Final = b"PK\x03\x04"
@@ -62,7 +63,11 @@ def open_sources(paths: Sequence[Path], *, book_interval_ns: int = 0, mapping: P
             defined |= {name: one.instrument for name, one in found.items()}
     if not others:
         raise ConfigError(f"{paths[0]}: holds definitions only; name the market data too")
-    return [open_source(path, book_interval_ns=book_interval_ns, mapping=mapping, definitions=defined) for path in others]
+    captures = [path for path in others if _is_capture(path)]
+    # Two captures are both feeds of one channel.
+    joined: list[Source] = [Mdp3Source(captures)] if captures else []
+    rest = [path for path in others if path not in captures]
+    return joined + [open_source(path, book_interval_ns=book_interval_ns, mapping=mapping, definitions=defined) for path in rest]
 
 
 def open_source(
@@ -106,6 +111,7 @@ def _open_text(path: Path, head: bytes) -> Source:
 
 
 _BY_HEAD: Final[tuple[tuple[Callable[[bytes], bool], Callable[[Path], Source]], ...]] = (
+    (pcap.is_head, lambda path: Mdp3Source([path])),
     (binance.is_head, binance.BinanceSource),
     (bybit.is_head, bybit.BybitSource),
     (sgx.is_head, sgx.SgxSource),
@@ -114,6 +120,10 @@ _BY_HEAD: Final[tuple[tuple[Callable[[bytes], bool], Callable[[Path], Source]], 
 
 def _is_dbn(path: Path) -> bool:
     return not path.is_dir() and _magic(path) not in (_PARQUET, _ZIP) and head_of(path).startswith(_DBN)
+
+
+def _is_capture(path: Path) -> bool:
+    return not path.is_dir() and _magic(path) not in (_PARQUET, _ZIP) and pcap.is_head(head_of(path))
 
 
 def _magic(path: Path) -> bytes:

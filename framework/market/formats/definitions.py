@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import Field
 
 from framework.config import InstrumentId, Money, Positive, Settings
 from framework.errors import ConfigError
@@ -13,6 +15,8 @@ from framework.model import Instrument
 from framework.strict_yaml import load
 
 FILE_NAME: Final = "instruments.yaml"
+
+SecurityId = Annotated[int, Field(ge=1, le=2**32 - 1, description="the number that a packet feed names the instrument by")]
 
 
 class InstrumentFacts(Settings):
@@ -24,6 +28,7 @@ class InstrumentFacts(Settings):
     lot_size: Money = Decimal(1)
     currency: str = "USD"
     session_gap_s: Positive = 60.0
+    security_id: SecurityId | None = None
 
     def instrument(self) -> Instrument:
         """Return it as everybody else knows it."""
@@ -60,11 +65,20 @@ def find_instrument(symbol: str, venue: str, path: Path) -> Instrument:
 
 def written_beside(path: Path) -> dict[str, Instrument]:
     """Return what `instruments.yaml` in the folder of `path` says, by id. Raises `ConfigError` for a bad one."""
+    return {one.instrument_id: one.instrument() for one in _facts_beside(path)}
+
+
+def securities_beside(path: Path) -> dict[int, Instrument]:
+    """Return what `instruments.yaml` in the folder of `path` says, by security id. Raises `ConfigError` for a bad one."""
+    return {one.security_id: one.instrument() for one in _facts_beside(path) if one.security_id is not None}
+
+
+def _facts_beside(path: Path) -> list[InstrumentFacts]:
     file = path.parent / FILE_NAME
     if not file.is_file():
-        return {}
+        return []
     facts = load(file, InstrumentsFile).instruments
     for one in facts:
         if one.tick_size <= 0 or one.lot_size <= 0 or one.multiplier <= 0:
             raise ConfigError(f"{file}: {one.instrument_id}: tick_size, lot_size and multiplier must be above 0")
-    return {one.instrument_id: one.instrument() for one in facts}
+    return facts
