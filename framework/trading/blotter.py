@@ -19,7 +19,8 @@ from framework.messages import (
     SubmitOrder,
     TradingStateChanged,
 )
-from framework.model import NS_PER_S, Instrument, Liquidity, TradingState
+from framework.model import NS_PER_S, Instrument, Liquidity, OrderStatus, TradingState
+from framework.trading.contingent import Contingencies
 from framework.trading.exposure import Exposure
 from framework.trading.journal import Journal, Record
 from framework.trading.losses import LossBook
@@ -55,6 +56,7 @@ class Blotter:
         self._journal = journal
         self.portfolio = portfolio
         self.exposure = Exposure()
+        self.held = Contingencies(self.find)
         self.losses = LossBook(portfolio)
         self.state = TradingState.ACTIVE
         self.state_reason = ""
@@ -106,7 +108,7 @@ class Blotter:
     def add(self, intent: SubmitOrder) -> Order:
         """Take an order that is about to leave, or to be held here."""
         order = self.open[intent.client_order_id] = Order(intent)
-        self.exposure.note(order)
+        self._note(order)
         return order
 
     def request_cancel(self, client_order_id: str) -> None:
@@ -114,14 +116,14 @@ class Blotter:
         order = self.open.get(client_order_id)
         if order is not None:
             order.request_cancel()
-            self.exposure.note(order)
+            self._note(order)
 
     def request_replace(self, change: ReplaceOrder) -> None:
         """Note that a change is on its way."""
         order = self.open.get(change.client_order_id)
         if order is not None and order.status in REPLACEABLE:
             order.request_replace(change)
-            self.exposure.note(order)
+            self._note(order)
 
     def set_state(self, state: TradingState, reason: str) -> None:
         """Take the trading state."""
@@ -147,7 +149,7 @@ class Blotter:
         told: tuple[Message, ...] = (order.update(),)
         if report.kind is ReportKind.FILLED:
             told += self._book_fill(order, report)
-        self.exposure.note(order)
+        self._note(order)
         if not order.is_open:
             self._retire(order)
         return effect, told
@@ -205,6 +207,22 @@ class Blotter:
             is_here = instruments is None or order.intent.instrument_id in instruments
             if is_here and strategy_id in (None, order.intent.strategy_id):
                 yield order
+
+    def drop(self, client_order_id: str) -> None:
+        """Forget an order that was added and then did not leave."""
+        order = self.open.pop(client_order_id, None)
+        if order is not None:
+            order.status = OrderStatus.DENIED
+            self._note(order)
+
+    def note_unknown(self, order: Order) -> None:
+        """Note that nobody knows what became of an order."""
+        order.status = OrderStatus.UNKNOWN
+        self._note(order)
+
+    def _note(self, order: Order) -> None:
+        self.exposure.note(order)
+        self.held.note(order)
 
     def _retire(self, order: Order) -> None:
         client_order_id = order.intent.client_order_id

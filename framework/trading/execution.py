@@ -10,7 +10,6 @@ from typing import Any, Final
 import msgspec
 
 from framework.clock import Clock
-from framework.errors import IntegrityError, StorageError
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
 from framework.messages import (
@@ -21,9 +20,11 @@ from framework.messages import (
     ExecutionReport,
     Message,
     OrderUpdated,
+    ReplaceOrder,
     ReportKind,
     SessionChanged,
     StrategyQuarantined,
+    SubmitList,
     SubmitOrder,
     TradeTick,
     TradingStateChanged,
@@ -32,10 +33,11 @@ from framework.model import Instrument, OrderStatus, Side, TradingState
 from framework.trading.blotter import Blotter, distrust
 from framework.trading.journal import Journal, is_recordable
 from framework.trading.orders import Effect, Order
+from framework.trading.outgoing import Outgoing
 from framework.trading.portfolio import Portfolio
-from framework.trading.risk import Approved, Denied, RiskGate, is_whole
+from framework.trading.risk import RiskGate
 from framework.trading.sight import Sight
-from framework.venues.port import Venue
+from framework.venues.port import RestingOrder, Venue
 
 EXECUTION: Final = "execution"
 log = logging.getLogger("Execution")
@@ -70,15 +72,20 @@ class ExecutionActor(Actor):
         self._instruments = instruments
         self.blotter = Blotter(journal, portfolio)
         self.sight = Sight(self.blotter, journal, instruments, is_killed)
+        self._out = Outgoing(
+            clock=clock, blotter=self.blotter, sight=self.sight, gate=gate, journal=journal, venue=venue, publish=bus.publish
+        )
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SubmitOrder: self._on_submit,
+            SubmitList: self._on_list,
+            ReplaceOrder: self._on_replace,
             CancelOrder: self._on_cancel,
             ExecutionReport: self._on_report,
-            BookSnapshot: self.sight.on_book,
+            BookSnapshot: self._on_book,
             BookInvalid: self.sight.on_invalid,
             BookRecovered: self.sight.on_recovered,
-            TradeTick: self.sight.on_trade,
-            SessionChanged: self.sight.on_session,
+            TradeTick: self._on_trade,
+            SessionChanged: self._on_session,
             StrategyQuarantined: self._on_quarantined,
         }
 
@@ -137,7 +144,7 @@ class ExecutionActor(Actor):
         """
         self.blotter.set_state(state, reason)
         change = TradingStateChanged(ts_event=self._clock.now_ns(), state=state, reason=reason)
-        self._record(change)
+        self._out.record(change)
         if state is TradingState.HALTED:
             self.cancel_all()
         self._bus.publish(change)
@@ -147,7 +154,7 @@ class ExecutionActor(Actor):
         """Ask the venue to cancel all open orders (of one strategy); return how many were asked for."""
         wanted = self._mine(strategy_id)
         for order in wanted:
-            self._cancel(order)
+            self._out.cancel(order)
         return len(wanted)
 
     def recover(self) -> int:
@@ -164,37 +171,29 @@ class ExecutionActor(Actor):
 
     def reconcile(self) -> None:
         """Ask the venue what became of orders that were open when the last run ended: UNKNOWN until it says."""
-        wanted = self._mine()
+        wanted = [order for order in self._mine() if order.status is not OrderStatus.SUSPENDED]
+        self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged))
         for order in wanted:
-            order.status = OrderStatus.UNKNOWN
-            self.blotter.exposure.note(order)
+            self.blotter.note_unknown(order)
         if wanted:
             self._venue.reconcile(tuple(order.intent.client_order_id for order in wanted))
 
-    # --- commands ------------------------------------------------------------------------------------------------------------
+    # --- commands and reports ------------------------------------------------------------------------------------------------
 
     def _on_submit(self, order: SubmitOrder) -> None:
-        verdict = self.gate.check(order, self.sight, self._clock.now_ns())
-        if isinstance(verdict, Approved) and not is_recordable(verdict.order):
-            verdict = Denied("MALFORMED", "a field has a value of the wrong type")
-        if isinstance(verdict, Denied):
-            self._deny(order, verdict)
-            return
-        if not self._record(verdict.order, key=order.client_order_id):
-            self._deny(order, Denied("JOURNAL", "intents cannot be made durable"))
-            return
-        self.counts["orders"] += 1
-        accepted = self.blotter.add(verdict.order)
-        self._bus.publish(accepted.update())
-        self._venue.submit(verdict.order)
+        self._out.submit(order)
+        self._out.settle(order.instrument_id)
 
-    def _deny(self, order: SubmitOrder, verdict: Denied) -> None:
-        self.counts["denied"] += 1
-        self.counts[f"denied_{verdict.code.lower()}"] += 1
-        denied = Order(_printable(order), status=OrderStatus.DENIED, reason=str(verdict), ts_event=self._clock.now_ns()).update()
-        if is_recordable(denied):
-            self._record(denied, durable=False)
-        self._bus.publish(denied)
+    def _on_list(self, command: SubmitList) -> None:
+        self._out.submit_list(command)
+        for instrument_id in {order.instrument_id: None for order in command.orders}:
+            self._out.settle(instrument_id)
+
+    def _on_replace(self, change: ReplaceOrder) -> None:
+        self._out.replace(change)
+        order = self.blotter.open.get(change.client_order_id)
+        if order is not None:
+            self._out.settle(order.intent.instrument_id)
 
     def _on_cancel(self, command: CancelOrder) -> None:
         order = self.blotter.open.get(command.client_order_id)
@@ -203,7 +202,8 @@ class ExecutionActor(Actor):
             return
         denied = self.gate.may_cancel(command.strategy_id, self._clock.now_ns())
         if denied is None:
-            self._cancel(order)
+            self._out.cancel(order)
+            self._out.settle(order.intent.instrument_id)
             return
         self.counts["cancels_denied"] += 1
         self._bus.publish(msgspec.structs.replace(order.update(), reason=str(denied)))
@@ -211,41 +211,38 @@ class ExecutionActor(Actor):
     def _on_quarantined(self, event: StrategyQuarantined) -> None:
         self.cancel_all(event.strategy_id)
 
-    def _cancel(self, order: Order) -> None:
-        intent = order.intent
-        command = CancelOrder(client_order_id=intent.client_order_id, strategy_id=intent.strategy_id, ts_event=self._clock.now_ns())
-        self._venue.cancel(intent.client_order_id)
-        self.blotter.request_cancel(intent.client_order_id)
-        self.counts["cancels"] += 1
-        self._bus.publish(order.update())
-        self._record(command, durable=False, key=intent.client_order_id)
-
-    # --- reports -------------------------------------------------------------------------------------------------------------
-
     def _on_report(self, report: ExecutionReport) -> None:
         if not is_recordable(report):
             self.counts["reports_malformed"] += 1
             self._stop_if_fill(report)
             return
         is_ours = self.blotter.fetch(report.client_order_id)
-        self._record(report, key=report.client_order_id)
-        effect, told = self.blotter.apply(report)
-        for event in told:
-            self._bus.publish(event)
-        self._after(report, effect)
+        effect = self._out.hear(report)
+        order = self.blotter.find(report.client_order_id)
         if effect is Effect.UNBOOKABLE or not is_ours:
             self._stop_if_fill(report)
-
-    def _after(self, report: ExecutionReport, effect: Effect) -> None:
-        """Let an order that ended short of its quantity be sent again: that is no duplicate."""
-        order = self.blotter.find(report.client_order_id)
-        if order is not None and effect is Effect.CHANGED and not order.is_open:
-            self.gate.recent.forget(order.intent.strategy_id, order.intent.instrument_id, order.intent.client_order_id)
+        if order is not None:
+            self._out.settle(order.intent.instrument_id)
 
     def _stop_if_fill(self, report: ExecutionReport) -> None:
         # We may hold a position that we do not know of: nothing may be added to it until somebody has looked.
         if report.kind is ReportKind.FILLED and self.state is not TradingState.HALTED:
             self.set_state(TradingState.HALTED, distrust(report))
+
+    # --- the market ----------------------------------------------------------------------------------------------------------
+
+    def _on_book(self, book: BookSnapshot) -> None:
+        self.sight.on_book(book)
+        self._out.settle(book.instrument_id)
+
+    def _on_trade(self, tick: TradeTick) -> None:
+        self.sight.on_trade(tick)
+        self._out.settle(tick.instrument_id)
+
+    def _on_session(self, session: SessionChanged) -> None:
+        self.sight.on_session(session)
+        for say in tuple(self.blotter.held.on_session(session, self._clock.now_ns())):
+            self._out.hear(say.report)
 
     # --- the rest --------------------------------------------------------------------------------------------------------------
 
@@ -253,21 +250,13 @@ class ExecutionActor(Actor):
         """Return the open orders of this market."""
         return list(self.blotter.orders_of(strategy_id, self._instruments))
 
-    def _record(self, message: Message, *, durable: bool = True, key: str = "") -> bool:
-        # A disk that fails must not keep a fill or a kill from taking effect: the gate sees `is_healthy` and lets nothing new out.
-        try:
-            self._journal.append(type(message).__name__, message, durable=durable, key=key)
-        except (StorageError, IntegrityError) as exc:
-            self.counts["journal_failures"] += 1
-            log.error("%s", exc)
-            return False
-        return True
 
-
-def _printable(order: SubmitOrder) -> SubmitOrder:
-    """Return a denied order with nonsense left out: a NaN in the journal could be written, but never read back."""
-    return msgspec.structs.replace(
-        order,
-        quantity=order.quantity if is_whole(order.quantity) else 0,
-        limit_ticks=order.limit_ticks if is_whole(order.limit_ticks) else None,
+def resting(order: Order) -> RestingOrder:
+    """Return an order as a venue knows it."""
+    return RestingOrder(
+        intent=order.outgoing(),
+        venue_order_id=order.venue_order_id,
+        quantity=order.quantity,
+        filled_quantity=order.filled_quantity,
+        limit_ticks=order.limit_ticks,
     )

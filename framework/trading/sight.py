@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from framework.messages import BookInvalid, BookRecovered, BookSnapshot, SessionChanged, TradeTick
+from framework.messages import BookInvalid, BookRecovered, BookSnapshot, SessionChanged, SubmitOrder, TradeTick
 from framework.model import Instrument, Side, TradingState
 from framework.trading.blotter import Blotter, worth
 from framework.trading.journal import Journal
@@ -37,6 +37,7 @@ class Sight:
         # Books wait in the data lane, so one from before the bad spell can be handled after the word that it began.
         if book.instrument_id not in self._invalid:
             self._books[book.instrument_id] = book
+            self._blotter.held.on_book(book)
         if book.bid_ticks and book.ask_ticks:
             self._blotter.losses.on_mid(book.instrument_id, (book.bid_ticks[0] + book.ask_ticks[0]) / 2)
 
@@ -52,6 +53,7 @@ class Sight:
     def on_trade(self, tick: TradeTick) -> None:
         """Take a public trade."""
         self._trades[tick.instrument_id] = Tick(tick.price_ticks, tick.ts_event)
+        self._blotter.held.on_trade(tick)
 
     def on_session(self, session: SessionChanged) -> None:
         """Take whether trading is open."""
@@ -94,6 +96,11 @@ class Sight:
     def is_known_order(self, client_order_id: str) -> bool:
         """Return whether this id was ever used."""
         return self._blotter.is_known(client_order_id)
+
+    def open_intent(self, client_order_id: str) -> SubmitOrder | None:
+        """Return what was asked for with an open order."""
+        order = self._blotter.open.get(client_order_id)
+        return None if order is None else order.intent
 
     def book(self, instrument_id: str) -> BookSnapshot | None:
         """Return the last book, or None while it is unsound."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 from hypothesis import given, settings
@@ -10,10 +10,21 @@ from hypothesis import strategies as st
 
 from framework.clock import Clock
 from framework.config import PaperConfig
-from framework.messages import CancelOrder, ExecutionReport, Filled, MarketEvent, OrderUpdated, ReportKind, SubmitOrder, TradeTick
+from framework.messages import (
+    CancelOrder,
+    ExecutionReport,
+    Filled,
+    MarketEvent,
+    OrderUpdated,
+    ReplaceOrder,
+    ReportKind,
+    SubmitOrder,
+    TradeTick,
+)
 from framework.model import CLOSED, OrderStatus, Side
 from framework.trading.journal import Journal
 from framework.venues.paper import PaperVenue
+from framework.venues.port import RestingOrder
 from tests.trading.conftest import INSTRUMENT, NOW, book, submit
 from tests.trading.room import Room, report
 
@@ -49,6 +60,15 @@ class Line:
             self.venue.cancel(client_order_id)
         if not self.is_up:
             self.sink(report(ReportKind.LOST, client_order_id))
+
+    def replace(self, change: ReplaceOrder) -> None:
+        if self.is_up or self.gets_through:
+            self.venue.replace(change)
+        if not self.is_up:
+            self.sink(report(ReportKind.LOST, change.client_order_id))
+
+    def restore(self, orders: Iterable[RestingOrder]) -> None:
+        """It keeps its orders itself."""
 
     def on_market(self, event: MarketEvent) -> None:
         self.venue.on_market(event)

@@ -71,6 +71,9 @@ class View:
     def is_known_order(self, client_order_id: str) -> bool:
         return client_order_id in self.known_orders
 
+    def open_intent(self, client_order_id: str) -> SubmitOrder | None:
+        return None
+
     def book(self, instrument_id: str) -> BookSnapshot | None:
         return self.last
 

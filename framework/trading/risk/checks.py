@@ -12,6 +12,7 @@ from typing import Final
 
 from framework.messages import BookSnapshot, SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side, TradingState
+from framework.trading.order_terms import fault_in_terms
 from framework.trading.risk.limits import LimitBook, Scope
 from framework.trading.risk.verdict import is_whole, text_of
 from framework.trading.risk.view import RiskView
@@ -113,13 +114,18 @@ def quantity(case: Case) -> str | None:
 
 
 def price(case: Case) -> str | None:
-    """6: a price where the type has one, above zero unless the market itself is below, and none elsewhere."""
-    order = case.order
-    has_limit = is_whole(order.limit_ticks)
-    is_sound = has_limit if order.order_type in (OrderType.LIMIT, OrderType.STOP_LIMIT) else order.limit_ticks is None
-    if is_sound and has_limit and order.limit_ticks is not None and order.limit_ticks <= 0:
-        is_sound = case.book is not None and bool(case.book.bid_ticks) and case.book.bid_ticks[-1] <= 0
-    return None if is_sound else f"order_type={order.order_type} limit_ticks={text_of(order.limit_ticks)}"
+    """6: the terms of its type, whole prices, above zero unless the market itself is below."""
+    order, found = case.order, case.book
+    prices = (order.limit_ticks, order.stop_ticks, order.trail_ticks)
+    if not isinstance(order.order_type, OrderType) or not all(one is None or is_whole(one) for one in prices):
+        return f"order_type={order.order_type} limit_ticks={text_of(order.limit_ticks)}"
+    quote = (found.bid_ticks[0], found.ask_ticks[0]) if found and found.bid_ticks and found.ask_ticks else (None, None)
+    fault = fault_in_terms(order, now_ns=case.now_ns, quote=quote, find=case.view.open_intent)
+    if fault is not None:
+        return fault
+    is_below_zero = found is not None and bool(found.bid_ticks) and found.bid_ticks[-1] <= 0
+    below = next((one for one in prices[:2] if one is not None and one <= 0), None)
+    return None if below is None or is_below_zero else f"order_type={order.order_type} price_ticks={below}"
 
 
 def book(case: Case) -> str | None:
@@ -400,9 +406,32 @@ STEPS: Final[Steps] = (
     ("PREDICTION_AGE", prediction_age),
 )
 """Codes and checks in their order; the first that fails decides."""
-BY_OPERATOR: Final = tuple(
-    (code, check)
-    for code, check in STEPS
-    if code in ("JOURNAL", "INSTRUMENT", "DUPLICATE_ID", "PRICE", "BOOK", "SELF_TRADE", "REDUCE_ONLY")
+
+
+def _only(*codes: str) -> Steps:
+    return tuple((code, check) for code, check in STEPS if code in codes)
+
+
+def _without(*codes: str) -> Steps:
+    return tuple((code, check) for code, check in STEPS if code not in codes)
+
+
+BY_OPERATOR: Final = _only("JOURNAL", "INSTRUMENT", "DUPLICATE_ID", "PRICE", "BOOK", "SELF_TRADE", "REDUCE_ONLY")
+HELD: Final = _only(
+    "HALTED",
+    "NOT_READY",
+    "JOURNAL",
+    "INSTRUMENT",
+    "DUPLICATE_ID",
+    "MAX_ORDER_QUANTITY",
+    "PRICE",
+    "MAX_OPEN_ORDERS",
+    "ORDER_RATE",
+    "INTENT_AGE",
 )
+"""What an order has to hold that waits here; the rest is asked when it goes."""
+RELEASED: Final = _without("DUPLICATE_ID", "MAX_OPEN_ORDERS", "DUPLICATE", "INTENT_AGE", "PREDICTION_AGE")
+CHANGED: Final = _without("DUPLICATE_ID", "MAX_OPEN_ORDERS", "DUPLICATE", "PREDICTION_AGE", "FILLS_UNATTENDED")
+CHANGED_HELD: Final = tuple(step for step in HELD if step in CHANGED)
+SHRUNK: Final = _only("HALTED", "JOURNAL", "INSTRUMENT", "MAX_ORDER_QUANTITY")
 CODES: Final = tuple(code for code, _ in STEPS)

@@ -7,11 +7,24 @@ from decimal import Decimal
 import msgspec
 
 from framework.config import RiskLimits
-from framework.messages import SubmitOrder
-from framework.model import NS_PER_S, OrderType
-from framework.trading.risk.checks import BY_OPERATOR, STEPS, Case, Steps, marketable_limit, scope_name
+from framework.messages import ReplaceOrder, SubmitOrder
+from framework.model import NS_PER_S, OrderStatus, OrderType
+from framework.trading.orders import Order
+from framework.trading.risk.checks import (
+    BY_OPERATOR,
+    CHANGED,
+    CHANGED_HELD,
+    HELD,
+    RELEASED,
+    SHRUNK,
+    STEPS,
+    Case,
+    Steps,
+    marketable_limit,
+    scope_name,
+)
 from framework.trading.risk.limits import LimitBook
-from framework.trading.risk.verdict import Approved, Denied, Verdict
+from framework.trading.risk.verdict import Approved, Denied, Verdict, is_whole
 from framework.trading.risk.view import RiskView
 from framework.trading.risk.windows import MINUTE_NS, Recent, Throttles
 
@@ -35,15 +48,49 @@ class RiskGate:
         """Check an order that flattens a position for the operator: halted or not, it has to be sound and may only reduce."""
         return self._check(BY_OPERATOR, order, view, now_ns)
 
+    def check_held(self, order: SubmitOrder, view: RiskView, now_ns: int) -> Verdict:
+        """Check an order that is to be held here (a stop, a leg): what depends on the market is asked when it is released."""
+        return self._check(HELD, order, view, now_ns)
+
+    def check_release(self, order: SubmitOrder, view: RiskView, now_ns: int) -> Verdict:
+        """Check a held order that goes to the venue now: everything but what was settled when it came."""
+        return self._check(RELEASED, order, view, now_ns)
+
+    def check_replace(self, order: Order, change: ReplaceOrder, view: RiskView, now_ns: int) -> Denied | None:
+        """Check an order as it would be after a change, its own open lots left out of `view`. What only gets smaller passes but a halt."""
+        filled = order.filled_quantity
+        total = order.quantity if change.quantity is None else change.quantity
+        shape = order.intent if order.status is OrderStatus.SUSPENDED else order.outgoing()
+        changed = msgspec.structs.replace(
+            shape,
+            quantity=total - filled if is_whole(total) else total,
+            limit_ticks=shape.limit_ticks if change.limit_ticks is None else change.limit_ticks,
+            stop_ticks=shape.stop_ticks if change.stop_ticks is None else change.stop_ticks,
+            ts_event=change.ts_event,
+        )
+        is_shrinking = change.limit_ticks is None and change.stop_ticks is None and is_whole(total) and filled < total <= order.quantity
+        held = SHRUNK if is_shrinking else CHANGED_HELD if order.status is OrderStatus.SUSPENDED else CHANGED
+        verdict = self._check(held, changed, view, now_ns)
+        return verdict if isinstance(verdict, Denied) else None
+
     def _check(self, steps: Steps, order: SubmitOrder, view: RiskView, now_ns: int) -> Verdict:
-        case = Case(order, view, now_ns, limits=self.limits, throttles=self.throttles, recent=self.recent)
+        case = self._case(order, view, now_ns)
+        denied = self._first_denial(steps, case)
+        if denied is not None:
+            return denied
+        approved = self._inside_collar(case) if steps is not HELD and steps is not CHANGED_HELD else order
+        self.note(order, case.order_notional, now_ns)
+        return Approved(approved)
+
+    def _case(self, order: SubmitOrder, view: RiskView, now_ns: int) -> Case:
+        return Case(order, view, now_ns, limits=self.limits, throttles=self.throttles, recent=self.recent)
+
+    def _first_denial(self, steps: Steps, case: Case) -> Denied | None:
         for code, check in steps:
             detail = check(case)
             if detail is not None:
                 return Denied(code, detail)
-        approved = self._inside_collar(case)
-        self.note(order, case.order_notional, now_ns)
-        return Approved(approved)
+        return None
 
     def may_cancel(self, strategy_id: str, now_ns: int) -> Denied | None:
         """Return why a strategy may not cancel now, or None. Cancels have a throttle of their own, and no other check."""

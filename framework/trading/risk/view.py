@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-from framework.messages import BookSnapshot
+from framework.messages import BookSnapshot, SubmitOrder
 from framework.model import Side, TradingState
 
 
@@ -49,6 +49,9 @@ class RiskView(Protocol):
 
     def is_known_order(self, client_order_id: str) -> bool:
         """Return whether this id was ever used."""
+
+    def open_intent(self, client_order_id: str) -> SubmitOrder | None:
+        """Return what was asked for with an order that is open, None if it is not."""
 
     def book(self, instrument_id: str) -> BookSnapshot | None:
         """Return the last book, or None while it is unsound."""

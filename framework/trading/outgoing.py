@@ -1,0 +1,264 @@
+"""From a command to the venue: gate, journal, venue, in this order; and what is held here until its time comes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from framework.clock import Clock
+from framework.errors import IntegrityError, StorageError
+from framework.logs import foreign
+from framework.messages import CancelOrder, ExecutionReport, Message, ReplaceOrder, ReportKind, SubmitList, SubmitOrder
+from framework.model import OrderStatus
+from framework.trading.blotter import Blotter
+from framework.trading.contingent import Cancel, Release, Say, Shrink
+from framework.trading.journal import Journal, is_recordable
+from framework.trading.order_terms import fault_in_list
+from framework.trading.orders import REPLACEABLE, Effect, Order, is_held
+from framework.trading.risk import Approved, Denied, RiskGate, Verdict, is_whole
+from framework.trading.sight import Sight
+from framework.venues.port import Venue
+
+MOST_ACTS: Final = 1_000
+PASSING: Final = frozenset(
+    {"NOT_READY", "JOURNAL", "INSTRUMENT", "BOOK", "PRICE_COLLAR", "LAST_TRADE", "ORDER_RATE", "NOTIONAL_RATE", "SELF_TRADE"}
+)
+"""Codes that may no longer hold in a moment: a stop that was set off is tried again. Any other ends it."""
+log = logging.getLogger("Execution")
+
+
+class Outgoing:
+    """Let orders, changes and cancels out. Every intent is durable before the venue is called; a denial is journalled and told."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        blotter: Blotter,
+        sight: Sight,
+        gate: RiskGate,
+        journal: Journal,
+        venue: Venue,
+        publish: Callable[[Message], None],
+    ) -> None:
+        self._clock = clock
+        self._blotter = blotter
+        self._sight = sight
+        self._gate = gate
+        self._journal = journal
+        self._venue = venue
+        self._publish = publish
+
+    # --- orders --------------------------------------------------------------------------------------------------------------
+
+    def submit(self, order: SubmitOrder, *, is_by_operator: bool = False) -> None:
+        """Send an order or hold it, if the gate lets it."""
+        verdict = self._check(order, is_by_operator=is_by_operator)
+        if isinstance(verdict, Approved) and not self.record(verdict.order, key=order.client_order_id):
+            verdict = Denied("JOURNAL", "intents cannot be made durable")
+        if isinstance(verdict, Denied):
+            self._deny(order, verdict)
+        else:
+            self._let_out(self._blotter.add(verdict.order), verdict.order)
+
+    def submit_list(self, command: SubmitList) -> None:
+        """Send all orders of a list, or none of them."""
+        orders = command.orders
+        fault = fault_in_list(orders, command.strategy_id)
+        verdict: Verdict | None = None if fault is None else Denied("LIST", fault)
+        approved: list[SubmitOrder] = []
+        for order in orders if verdict is None else ():
+            verdict = self._check(order)
+            if isinstance(verdict, Denied):
+                verdict = Denied(verdict.code, f"order={order.client_order_id} {verdict.detail}")
+                break
+            self._blotter.add(verdict.order)  # so that the next one is looked at with this one open
+            approved.append(verdict.order)
+        if not isinstance(verdict, Denied) and not self._record_all(approved):
+            verdict = Denied("JOURNAL", "intents cannot be made durable")
+        if isinstance(verdict, Denied):
+            for order in approved:
+                self._blotter.drop(order.client_order_id)
+            for order in orders:
+                self._deny(order, verdict)
+            return
+        for order in approved:
+            self._let_out(self._blotter.open[order.client_order_id], order)
+
+    def replace(self, change: ReplaceOrder) -> None:
+        """Ask for other terms of an open order, if the gate lets them."""
+        order = self._blotter.open.get(change.client_order_id)
+        if order is None or order.intent.strategy_id != change.strategy_id:
+            self._blotter.counts["changes_without_an_order"] += 1
+            return
+        denied = self._why_not_replace(order, change)
+        if denied is not None:
+            self._refuse_change(order, denied)
+            return
+        numbered = msgspec.structs.replace(change, revision=order.revision + 1)
+        if order.status is OrderStatus.SUSPENDED:
+            self.hear(_replaced(order, numbered, self._clock.now_ns()))
+        elif not self.record(numbered, key=change.client_order_id):
+            self._refuse_change(order, Denied("JOURNAL", "intents cannot be made durable"))
+        else:
+            self._blotter.request_replace(numbered)
+            self._blotter.counts["changes"] += 1
+            self._publish(order.update())
+            self._venue.replace(numbered)
+
+    def cancel(self, order: Order) -> None:
+        """Ask the venue to cancel; what is held here just ends."""
+        intent = order.intent
+        now_ns = self._clock.now_ns()
+        self._blotter.counts["cancels"] += 1
+        if order.status is OrderStatus.SUSPENDED:
+            self.hear(ExecutionReport(client_order_id=intent.client_order_id, kind=ReportKind.CANCELED, ts_event=now_ns))
+            return
+        command = CancelOrder(client_order_id=intent.client_order_id, strategy_id=intent.strategy_id, ts_event=now_ns)
+        self._venue.cancel(intent.client_order_id)
+        self._blotter.request_cancel(intent.client_order_id)
+        self._publish(order.update())
+        self.record(command, durable=False, key=intent.client_order_id)
+
+    # --- reports, the venue's and our own ------------------------------------------------------------------------------------
+
+    def hear(self, report: ExecutionReport) -> Effect:
+        """Journal a report, apply it, tell what it did."""
+        self.record(report, key=report.client_order_id)
+        effect, told = self._blotter.apply(report)
+        for event in told:
+            self._publish(event)
+        order = self._blotter.find(report.client_order_id)
+        if order is not None and effect is Effect.CHANGED and not order.is_open:
+            # It ended short of its quantity: to send it again is no duplicate.
+            self._gate.recent.forget(order.intent.strategy_id, order.intent.instrument_id, order.intent.client_order_id)
+        return effect
+
+    def settle(self, instrument_id: str) -> None:
+        """Do what follows for orders that are held or belong together, until nothing does."""
+        held = self._blotter.held
+        for _ in range(MOST_ACTS):
+            act = None if held.is_idle else held.review(instrument_id, self._clock.now_ns())
+            if act is None or not self._do(act):
+                return
+        log.error("contingent orders in %s do not come to rest", foreign(instrument_id))
+
+    def _do(self, act: Say | Release | Cancel | Shrink) -> bool:
+        """Do one thing; return whether there may be another."""
+        match act:
+            case Say(report):
+                self.hear(report)
+            case Release(name):
+                return self._release(self._blotter.open[name])
+            case Cancel(name):
+                self.cancel(self._blotter.open[name])
+            case Shrink(name, quantity):
+                intent = self._blotter.open[name].intent
+                now_ns = self._clock.now_ns()
+                self.replace(ReplaceOrder(client_order_id=name, strategy_id=intent.strategy_id, ts_event=now_ns, quantity=quantity))
+        return True
+
+    def _release(self, order: Order) -> bool:
+        now_ns = self._clock.now_ns()
+        verdict = self._gate.check_release(msgspec.structs.replace(order.outgoing(), ts_event=now_ns), self._sight, now_ns)
+        name = order.intent.client_order_id
+        if isinstance(verdict, Denied):
+            self._blotter.counts["releases_denied"] += 1
+            if verdict.code in PASSING:
+                return False
+            self.hear(ExecutionReport(client_order_id=name, kind=ReportKind.CANCELED, ts_event=now_ns, reason=str(verdict)))
+            return True
+        report = ExecutionReport(
+            client_order_id=name, kind=ReportKind.RELEASED, ts_event=now_ns, limit_ticks=verdict.order.limit_ticks, quantity=order.quantity
+        )
+        if not self._journal.is_healthy:
+            return False
+        self.hear(report)
+        if self._journal.is_healthy:
+            self._venue.submit(verdict.order)
+        return True
+
+    # --- inside --------------------------------------------------------------------------------------------------------------
+
+    def _check(self, order: SubmitOrder, *, is_by_operator: bool = False) -> Verdict:
+        gate, now_ns = self._gate, self._clock.now_ns()
+        check = gate.check_by_operator if is_by_operator else gate.check_held if is_held(order) else gate.check
+        verdict = check(order, self._sight, now_ns)
+        if isinstance(verdict, Approved) and not is_recordable(verdict.order):
+            return Denied("MALFORMED", "a field has a value of the wrong type")
+        return verdict
+
+    def _let_out(self, order: Order, intent: SubmitOrder) -> None:
+        self._blotter.counts["orders"] += 1
+        self._publish(order.update())
+        if order.status is not OrderStatus.SUSPENDED:
+            self._venue.submit(intent)
+
+    def _why_not_replace(self, order: Order, change: ReplaceOrder) -> Denied | None:
+        if order.status not in REPLACEABLE and order.status is not OrderStatus.SUSPENDED:
+            return Denied("NOT_REPLACEABLE", f"status={order.status}")
+        if not is_recordable(change):
+            return Denied("MALFORMED", "a field has a value of the wrong type")
+        # Its own open lots are what is changed: they must not count beside the new ones.
+        self._blotter.exposure.forget(order.intent.client_order_id)
+        try:
+            return self._gate.check_replace(order, change, self._sight, self._clock.now_ns())
+        finally:
+            self._blotter.exposure.note(order)
+
+    def _refuse_change(self, order: Order, denied: Denied) -> None:
+        self._blotter.counts["changes_denied"] += 1
+        update = msgspec.structs.replace(order.update(), reason=str(denied))
+        self.record(update, durable=False)
+        self._publish(update)
+
+    def _deny(self, order: SubmitOrder, verdict: Denied) -> None:
+        self._blotter.counts["denied"] += 1
+        self._blotter.counts[f"denied_{verdict.code.lower()}"] += 1
+        denied = Order(_printable(order), status=OrderStatus.DENIED, reason=str(verdict), ts_event=self._clock.now_ns()).update()
+        if is_recordable(denied):
+            self.record(denied, durable=False)
+        self._publish(denied)
+
+    def _record_all(self, orders: list[SubmitOrder]) -> bool:
+        """Make several intents durable at once."""
+        return all(self.record(order, durable=order is orders[-1], key=order.client_order_id) for order in orders)
+
+    def record(self, message: Message, *, durable: bool = True, key: str = "") -> bool:
+        """Journal a message; return whether it is there.
+
+        A disk that fails must not keep a fill or a kill from taking effect: the gate sees `is_healthy` and lets nothing new out.
+        """
+        try:
+            self._journal.append(type(message).__name__, message, durable=durable, key=key)
+        except (StorageError, IntegrityError) as exc:
+            self._blotter.counts["journal_failures"] += 1
+            log.error("%s", exc)
+            return False
+        return True
+
+
+def _replaced(order: Order, change: ReplaceOrder, now_ns: int) -> ExecutionReport:
+    """Return the answer to a change of an order that is held here: nobody else has to be asked."""
+    return ExecutionReport(
+        client_order_id=order.intent.client_order_id,
+        kind=ReportKind.REPLACED,
+        ts_event=now_ns,
+        quantity=change.quantity,
+        limit_ticks=change.limit_ticks,
+        stop_ticks=change.stop_ticks,
+        revision=change.revision,
+    )
+
+
+def _printable(order: SubmitOrder) -> SubmitOrder:
+    """Return a denied order with nonsense left out: a NaN in the journal could be written, but never read back."""
+    return msgspec.structs.replace(
+        order,
+        quantity=order.quantity if is_whole(order.quantity) else 0,
+        limit_ticks=order.limit_ticks if is_whole(order.limit_ticks) else None,
+        stop_ticks=order.stop_ticks if is_whole(order.stop_ticks) else None,
+    )
