@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from framework.errors import KernelError
+from framework.kernel.spawn import SpawnedChild, spawn
 
 log = logging.getLogger("ChildProcess")
-
-READY_LINE_MAX: Final = 65_536
-LOG_MAX_BYTES: Final = 16_000_000
 
 
 class ChildState(StrEnum):
@@ -60,28 +55,6 @@ class ChildPolicy:
     stop_timeout_s: float = 2.0
 
 
-class _Listener(asyncio.SubprocessProtocol):
-    """The first line of the child's stdout, and its death. What comes after that line is read and discarded."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.first_line: asyncio.Future[bytes] = loop.create_future()
-        self.gone: asyncio.Future[None] = loop.create_future()
-        self._begun = bytearray()
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """Collect until the first line is whole or too long."""
-        if fd != 1 or self.first_line.done():
-            return
-        self._begun += data
-        if b"\n" in self._begun or len(self._begun) > READY_LINE_MAX:
-            self.first_line.set_result(bytes(self._begun.partition(b"\n")[0]))
-
-    def process_exited(self) -> None:
-        """Note the death, also while somebody else still holds the pipes."""
-        if not self.gone.done():
-            self.gone.set_result(None)
-
-
 class ChildProcess:
     """Run `argv` as a child and keep it running.
 
@@ -111,7 +84,7 @@ class ChildProcess:
         self._task: asyncio.Task[None] | None = None
         self._is_heard = False
         self._backoff_s = policy.backoff_s
-        self._transport: asyncio.SubprocessTransport | None = None
+        self._child: SpawnedChild | None = None
         self.state = ChildState.STOPPED
         self._launches = 0
         self.early_exit_code: int | None = None  # of the last child that ended before it was ready
@@ -121,8 +94,8 @@ class ChildProcess:
     @property
     def pid(self) -> int | None:
         """Return the child's process id while it runs."""
-        transport = self._transport
-        return transport.get_pid() if transport is not None and transport.get_returncode() is None else None
+        child = self._child
+        return child.pid if child is not None and child.exit_code is None else None
 
     @property
     def restarts(self) -> int:
@@ -175,53 +148,38 @@ class ChildProcess:
         self._launches += 1
         self._set(ChildState.STARTING, "")
         try:
-            line, transport = await self._spawn()
+            child = await self._spawn()
         except OSError as exc:
             return f"did not start: {exc}"
         try:
-            self._hand_over(await self._ready_line(line, transport))
+            self._hand_over(await self._ready_line(child))
             self._set(ChildState.READY, f"pid {self.pid}")
-            return await self._until_end(line, transport)
+            return await self._until_end(child)
         except _NotReady as exc:
             return f"did not start: {exc}"
         finally:
-            await self._end(line, transport)
+            await self._end(child)
 
-    async def _spawn(self) -> tuple[_Listener, asyncio.SubprocessTransport]:
+    async def _spawn(self) -> SpawnedChild:
         # Shielded: a spawn that is cancelled half-way leaves a child that nobody knows.
-        spawning = asyncio.ensure_future(self._spawned())
+        spawning = asyncio.ensure_future(spawn(self._argv, env=self._env, log_path=self._log_path))
         try:
-            line, transport = await asyncio.shield(spawning)
+            self._child = await asyncio.shield(spawning)
         except asyncio.CancelledError:
             with suppress(OSError):
-                await self._end(*await spawning)
+                await self._end(await spawning)
             raise
-        self._transport = transport
-        return line, transport
+        return self._child
 
-    async def _spawned(self) -> tuple[_Listener, asyncio.SubprocessTransport]:
-        loop = asyncio.get_running_loop()
-        with _open_log(self._log_path) if self._log_path else nullcontext() as stderr:
-            transport, line = await loop.subprocess_exec(
-                lambda: _Listener(loop),
-                *self._argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr or sys.stderr,
-                env=self._env,
-                start_new_session=True,  # Ctrl-C reaches us only; we end the child in order
-            )
-        return line, transport
-
-    async def _ready_line(self, line: _Listener, transport: asyncio.SubprocessTransport) -> dict[str, Any]:
+    async def _ready_line(self, child: SpawnedChild) -> dict[str, Any]:
         timeout_s = self._policy.ready_timeout_s
-        await asyncio.wait((line.first_line, line.gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if line.gone.done():
-            self.early_exit_code = transport.get_returncode()
-            raise _NotReady(f"{_how(transport)} before it was ready")
-        if not line.first_line.done():
+        await asyncio.wait((child.first_line, child.gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if child.gone.done():
+            self.early_exit_code = child.exit_code
+            raise _NotReady(f"{child.how_it_ended()} before it was ready")
+        if not child.first_line.done():
             raise _NotReady(f"no ready line within {timeout_s:g} s")
-        text = line.first_line.result()
+        text = child.first_line.result()
         try:
             ready = json.loads(text)
         except ValueError as exc:
@@ -237,33 +195,32 @@ class ChildProcess:
         except Exception as exc:
             raise _NotReady(f"ready line {ready} was refused: {type(exc).__name__}: {exc}") from exc
 
-    async def _until_end(self, line: _Listener, transport: asyncio.SubprocessTransport) -> str:
+    async def _until_end(self, child: SpawnedChild) -> str:
         # Misses are counted, not time: an interval in which our own loop stood still is one miss, however long it was.
         policy, loop, misses = self._policy, asyncio.get_running_loop(), 0
         settled_s = loop.time() + policy.restart_window_s
         while misses < policy.heartbeat_misses:
             self._is_heard = False
-            await asyncio.wait((line.gone,), timeout=policy.heartbeat_interval_s)
-            if line.gone.done():
+            await asyncio.wait((child.gone,), timeout=policy.heartbeat_interval_s)
+            if child.gone.done():
                 self.deaths += 1
-                return f"died: {_how(transport)}"
+                return f"died: {child.how_it_ended()}"
             misses = 0 if self._is_heard else misses + 1
             if loop.time() > settled_s:
                 self._backoff_s = policy.backoff_s
         self.hangs += 1
         self._set(ChildState.HUNG, f"no sign of life for {policy.heartbeat_interval_s * policy.heartbeat_misses:g} s")
-        _kill(transport)
+        child.kill()
         return "hung and was killed"
 
-    async def _end(self, line: _Listener, transport: asyncio.SubprocessTransport) -> None:
+    async def _end(self, child: SpawnedChild) -> None:
         """Ask the child to end if it lives, wait, kill it and what it left behind; then close our ends of its pipes."""
-        if not line.gone.done():
-            with suppress(ProcessLookupError):
-                transport.terminate()
-            await asyncio.wait((line.gone,), timeout=self._policy.stop_timeout_s)
-        _kill(transport)
-        await line.gone
-        transport.close()
+        if not child.gone.done():
+            child.terminate()
+            await asyncio.wait((child.gone,), timeout=self._policy.stop_timeout_s)
+        child.kill()
+        await child.gone
+        child.close()
 
     def _set(self, state: ChildState, detail: str) -> None:
         if state not in NEXT_STATES[self.state]:
@@ -275,21 +232,3 @@ class ChildProcess:
 
 class _NotReady(Exception):
     """The child did not get ready; says why."""
-
-
-def _kill(transport: asyncio.SubprocessTransport) -> None:
-    # Its session is a process group of its own, named after it for as long as anybody is in it: what it started goes with it.
-    with suppress(ProcessLookupError):
-        os.killpg(transport.get_pid(), signal.SIGKILL)
-
-
-def _how(transport: asyncio.SubprocessTransport) -> str:
-    code = transport.get_returncode() or 0
-    return f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.strsignal(-code)})"
-
-
-def _open_log(path: Path) -> IO[bytes]:
-    """Open the log to append to it; one that has grown too large becomes the previous one."""
-    if path.exists() and path.stat().st_size > LOG_MAX_BYTES:
-        path.replace(path.with_name(f"{path.name}.1"))
-    return path.open("ab")

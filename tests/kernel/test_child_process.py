@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from framework.errors import KernelError
-from framework.kernel import child_process
+from framework.kernel import spawn
 from framework.kernel.child_process import NEXT_STATES, ChildPolicy, ChildProcess, ChildState
 from framework.parent_death import die_with_parent
 
@@ -272,8 +272,8 @@ async def test_stop_asks_first_and_then_kills() -> None:
         await keeper.ready.get()
         await asyncio.gather(keeper.child.stop(), keeper.child.stop())
         await keeper.child.stop()
-        assert keeper.child._transport is not None
-        codes.append(keeper.child._transport.get_returncode())
+        assert keeper.child._child is not None
+        codes.append(keeper.child._child.exit_code)
         assert [state for state, _ in keeper.states] == [ChildState.STARTING, ChildState.READY, ChildState.STOPPED]
 
     assert codes == [0, -signal.SIGKILL]
@@ -298,7 +298,7 @@ async def test_a_stop_while_it_starts_leaves_nothing_behind(turns: int, tmp_path
 async def test_environment_and_log_reach_the_child_and_a_log_that_is_too_long_becomes_the_previous_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_process, "LOG_MAX_BYTES", 10)
+    monkeypatch.setattr(spawn, "LOG_MAX_BYTES", 10)
     log_path = tmp_path / "child.log"
     log_path.write_text("much too long already")
     script = "import os, sys; sys.stderr.write(os.environ['WORD']); exit(1)"
