@@ -138,12 +138,19 @@ class Pacer:
             return False
         if not done.done():
             self._alarm = loop.create_future()
-            await asyncio.wait((done, self._alarm), return_when=asyncio.FIRST_COMPLETED)
+            done.add_done_callback(self._ring)
+            try:
+                await self._alarm
+            finally:
+                done.remove_done_callback(self._ring)
         if done.done():
             self._holds.pop(done, None)
             self._bus.drain()
         # The answer may have set an earlier timer, or asked the next question.
         return True
+
+    def _ring(self, _: asyncio.Future[None]) -> None:
+        self.wake()
 
     async def _wait_for_time(self, loop: asyncio.AbstractEventLoop, when_ns: int, speed: float) -> bool:
         ahead_s = (when_ns - self._paced_now_ns()) / NS_PER_S / speed
