@@ -263,7 +263,14 @@ def _ml(
         return None, None
     transport = given or _transport(settings)
     client = make(transport, settings)
-    link = MLLink(settings, client=client, transport=transport, config_path=options.config_path, state_dir=state.path)
+    link = MLLink(
+        settings,
+        client=client,
+        transport=transport,
+        config_path=options.config_path,
+        state_dir=state.path,
+        is_lockstep=options.speed is None,
+    )
     return client, link
 
 

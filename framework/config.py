@@ -133,6 +133,22 @@ class MLServiceConfig(Settings):
         return self
 
 
+class TrialConfig(Settings):
+    """When the trial of a challenger decides (docs/learning.md). Equal challengers pass with at most the chance `alpha`."""
+
+    alpha: Annotated[float, Field(gt=0, le=0.5, allow_inf_nan=False)] = 0.05
+    min_windows: Annotated[int, Field(ge=1, le=10_000_000)] = 200
+    min_blocks: Annotated[int, Field(ge=10, le=1_000_000)] = 20
+    max_blocks: Annotated[int, Field(ge=10, le=1_000_000)] = 400
+
+    @model_validator(mode="after")
+    def _can_end(self) -> Self:
+        """Refuse a trial that ends before it may decide."""
+        if self.min_blocks > self.max_blocks:
+            raise conflict("min_blocks", self.min_blocks, f"at most max_blocks, {self.max_blocks}")
+        return self
+
+
 class TrainingConfig(Settings):
     """What the ML process learns, and when. 0 turns a trigger off."""
 
@@ -143,6 +159,8 @@ class TrainingConfig(Settings):
     after_new_rows: Annotated[int, Field(ge=0, le=100_000_000)] = 5_000
     every_minutes: NotNegative = 0.0
     versions_kept: Annotated[int, Field(ge=2, le=1_000)] = 10
+    promotion: Literal["shadow", "offline"] = "shadow"
+    trial: TrialConfig = TrialConfig()
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 7
 
     @model_validator(mode="after")
@@ -206,10 +224,20 @@ class RiskLimits(ScopeLimits):
 
 
 class PaperConfig(Settings):
-    """The paper venue: latencies in ms, fees in money per lot (negative: rebate)."""
+    """The paper venue: latencies in ms, fees in money per lot (negative: rebate), the queue model of `framework.venues.queue_models`.
+
+    `feed_latency_ms` is how far the feed is behind the exchange at most. `latency_spread` makes the order and response latencies
+    medians of a lognormal distribution; `latency_profile` takes them from a file instead.
+    """
 
     order_latency_ms: NotNegative = 2.0
     response_latency_ms: NotNegative = 1.0
+    feed_latency_ms: NotNegative = 0.0
+    latency_spread: Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)] = 0.0
+    latency_seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 7
+    latency_profile: FilePath | None = None
+    queue_model: Literal["risk_averse", "power", "power_2", "power_3", "log", "log_2"] = "risk_averse"
+    queue_power: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 3.0
     maker_fee: Money = Decimal("0.25")
     taker_fee: Money = Decimal("0.85")
 

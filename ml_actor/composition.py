@@ -52,8 +52,8 @@ class MLProcess:
         self._feedback = FeedbackStore(state_dir / "ml_feedback.sqlite")
         self.learning = Learning(
             self._registry,
-            rules=Rules(),
-            is_shadowing=True,
+            rules=Rules(**config.training.trial.model_dump()),
+            is_shadowing=config.training.promotion == "shadow",
             is_lockstep=is_lockstep,
             versions_kept=config.training.versions_kept,
             wall_ns=wall_ns,

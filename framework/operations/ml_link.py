@@ -31,7 +31,8 @@ class MLLink:
     """One ML process (spawned, or external) and the client that talks to it.
 
     `start` returns at once; the client reports the service as up when it answers. A spawned process that dies or hangs is
-    replaced; a service that runs elsewhere is only connected to. `refused` is set when the process says that it must not
+    replaced; a service that runs elsewhere is only connected to. `is_lockstep`: market time waits for its
+    replies. `refused` is set when the process says that it must not
     start, `given_up` when there is no point in waiting for it: its restarts are used up, or nobody answers elsewhere.
     """
 
@@ -43,6 +44,7 @@ class MLLink:
         transport: LinkTransport,
         config_path: Path | None,
         state_dir: Path,
+        is_lockstep: bool = False,
         on_child: Callable[[ChildState, str], None] = lambda _state, _detail: None,
     ) -> None:
         self._settings = settings
@@ -54,7 +56,7 @@ class MLLink:
         self.refused = asyncio.Event()
         self.given_up = asyncio.Event()
         self.child = ChildProcess(
-            service_argv(config_path, state_dir),
+            service_argv(config_path, state_dir, is_lockstep=is_lockstep),
             policy=ChildPolicy(
                 heartbeat_interval_s=settings.heartbeat_interval_s,
                 heartbeat_misses=settings.heartbeat_misses,
@@ -160,10 +162,11 @@ class Clients:
         return self._settings.model_copy(update={**given, "client": client})
 
 
-def service_argv(config_path: Path | None, state_dir: Path) -> tuple[str, ...]:
+def service_argv(config_path: Path | None, state_dir: Path, *, is_lockstep: bool = False) -> tuple[str, ...]:
     """Return the command line that runs the ML process as our child."""
     config = ("--config", str(config_path)) if config_path is not None else ()
-    return (sys.executable, "-m", "ml_actor", *config, "--state-dir", str(state_dir), "--ready-line")
+    lockstep = ("--lockstep",) if is_lockstep else ()
+    return (sys.executable, "-m", "ml_actor", *config, "--state-dir", str(state_dir), "--ready-line", *lockstep)
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
