@@ -111,6 +111,11 @@ class Blotter:
         self._note(order)
         return order
 
+    def put(self, order: Order) -> None:
+        """Take an open order as it is (of a snapshot)."""
+        self.open[order.intent.client_order_id] = order
+        self._note(order)
+
     def request_cancel(self, client_order_id: str) -> None:
         """Note that a cancel is on its way."""
         order = self.open.get(client_order_id)

@@ -1,6 +1,6 @@
-"""The journal: one append-only, hash-chained record of everything that state is rebuilt from, on SQLite.
+"""The journal: one append-only, hash-chained record of everything that state is rebuilt from.
 
-Two levels live in one file (`docs/architecture.md`, "What survives what"). A *durable* record is committed, with an fsync, before
+Two levels live in one file (`docs/journal.md`). A *durable* record is committed, with an fsync, before
 `append` returns: order intents, venue reports, the kill switch. The others ride in the open transaction until `flush`, about each
 second. Each record's `chain` is SHA-256 over the chain before it and its own kind, key, time and body.
 """
@@ -8,35 +8,22 @@ second. Each record's `chain` is SHA-256 over the chain before it and its own ki
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from framework import messages
-from framework.errors import IntegrityError, StorageError, TidebookError
-from framework.messages import Feedback, Message
+from framework.errors import IntegrityError, TidebookError
+from framework.messages import Message
 from framework.trading import records as own_records
+from framework.trading.records import SnapshotTaken
+from framework.trading.store import SCHEMA_VERSION, Deployment, Store, guarded
 
-SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS records (
-    seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, record_key TEXT NOT NULL, ts_event INTEGER NOT NULL,
-    body BLOB NOT NULL, chain BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS records_by_kind ON records (kind, seq);
-CREATE INDEX IF NOT EXISTS records_of_orders ON records (record_key, seq) WHERE kind IN ('SubmitOrder', 'ExecutionReport');
-CREATE TABLE IF NOT EXISTS deployments (
-    name TEXT PRIMARY KEY, body TEXT NOT NULL, digest TEXT NOT NULL, deployed_ns INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS feedback (place INTEGER PRIMARY KEY, feedback_id TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
-"""
+__all__ = ["SCHEMA_VERSION", "Deployment", "Journal", "Record", "Snapshot", "is_recordable", "link"]
 _OF_ORDER: Final = "WHERE kind IN ('SubmitOrder', 'ExecutionReport') AND record_key = ?"
-Params = ParamSpec("Params")
-Result = TypeVar("Result")
+SNAPSHOTS_KEPT: Final = 2
 
 
 class Record(NamedTuple):
@@ -49,56 +36,30 @@ class Record(NamedTuple):
     message: Message
 
 
-class Deployment(NamedTuple):
-    """A strategy that every start runs: its file as JSON, and the digest of file and code when it was deployed."""
+class Snapshot(NamedTuple):
+    """The state that the records up to `seq` add up to, as bytes."""
 
-    name: str
-    body: str
-    digest: str
-    deployed_ns: int
-
-
-def _guarded(method: Callable[Params, Result]) -> Callable[Params, Result]:
-    def guarded(*args: Params.args, **kwargs: Params.kwargs) -> Result:
-        try:
-            return method(*args, **kwargs)
-        except sqlite3.Error as exc:
-            journal: Any = args[0]
-            journal.fail()
-            raise _fault(journal.path, exc) from exc
-
-    guarded.__doc__ = method.__doc__
-    guarded.__name__ = method.__name__
-    return guarded
+    seq: int
+    chain: bytes
+    body: bytes
 
 
-def _fault(path: Path | str, exc: sqlite3.Error) -> TidebookError:
-    """Return what to raise: a file that is damaged needs a backup, a disk that is full or locked needs room."""
-    if isinstance(exc, sqlite3.DatabaseError) and not isinstance(exc, sqlite3.OperationalError | sqlite3.ProgrammingError):
-        return IntegrityError(f"{path}: {exc}; restore the file from a backup, or move it away to start afresh")
-    return StorageError(f"{path}: {exc}; no new orders are sent until the disk is sound and Tidebook is started again")
+class Journal(Store):
+    """Append-only records with a hash chain, on a `Store`. Order intents and reports can be looked up by order.
 
-
-class Journal:
-    """Append-only journal, deployments, feedback outbox and small facts, in one SQLite file (or `:memory:`).
-
-    One writer: the owner of the state directory's lock. Every method blocks for as long as SQLite does (a durable append
-    is one fsync) and raises `StorageError` when the disk fails; from then on `is_healthy` is False.
+    `on_append` is called with every record that was written, for whoever follows the journal.
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = path
-        self.is_healthy = True
-        self._encode = msgspec.msgpack.Encoder().encode
         self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {}
-        self._feedback = msgspec.msgpack.Decoder(Feedback)
         self._seq = 0
         self._chain = b""
-        self._open()
+        self.on_append: Callable[[Record], None] | None = None
+        super().__init__(path)
 
     # --- records -------------------------------------------------------------------------------------------------------
 
-    @_guarded
+    @guarded
     def append(self, kind: str, message: Message, *, durable: bool = False, key: str = "") -> int:
         """Append a record and return its sequence number. Durable: it is on the disk when this returns."""
         body = self._encode(message)
@@ -109,9 +70,11 @@ class Journal:
             self._db.commit()
         # Only now: a record that did not get into the file must not leave a gap that looks like tampering.
         self._seq, self._chain = seq, chain
+        if self.on_append is not None:
+            self.on_append(Record(seq, kind, key, ts_event, message))
         return seq
 
-    @_guarded
+    @guarded
     def flush(self) -> None:
         """Commit what is waiting."""
         self._db.commit()
@@ -144,140 +107,68 @@ class Journal:
 
     def verify(self) -> int:
         """Check every record against the hash chain; return how many there are. Raises `IntegrityError` naming the first that fails."""
-        chain, expected = b"", 0
+        for _ in self.checked((), after=0, chain=b""):
+            pass
+        return self._seq
+
+    def checked(self, kinds: frozenset[str] | tuple[()], *, after: int, chain: bytes, until: int | None = None) -> Iterator[Record]:
+        """Check the records behind `after` (whose chain is given) and yield those of some kinds, decoded, in one pass.
+
+        Raises `IntegrityError` naming the first record that does not fit.
+        """
+        expected = after
+        last = self._seq if until is None else until
         for seq, kind, key, ts_event, body, stored in self._rows(
-            "SELECT seq, kind, record_key, ts_event, body, chain FROM records ORDER BY seq"
+            "SELECT seq, kind, record_key, ts_event, body, chain FROM records WHERE seq > ? AND seq <= ? ORDER BY seq", (after, last)
         ):
             expected += 1
             chain = link(chain, kind, key, ts_event, body)
             if seq != expected or chain != stored:
                 raise IntegrityError(f"{self.path}: record {expected} does not fit the hash chain; restore the file from a backup")
-        return expected
+            if kind in kinds:
+                yield Record(seq, kind, key, ts_event, self._decode(seq, kind, body))
 
-    # --- deployments -----------------------------------------------------------------------------------------------------
+    # --- snapshots -------------------------------------------------------------------------------------------------------
 
-    @_guarded
-    def put_deployment(self, name: str, body: str, digest: str, deployed_ns: int) -> None:
-        """Record a deployment durably; one of the same name is replaced."""
-        self._db.execute("INSERT OR REPLACE INTO deployments VALUES (?, ?, ?, ?)", (name, body, digest, deployed_ns))
-        self._db.commit()
+    @guarded
+    def take_snapshot(self, body: bytes, ts_event: int) -> int:
+        """Keep the state that all records so far add up to; return the sequence number of the last of them.
 
-    def deployments(self) -> dict[str, Deployment]:
-        """Return all deployments by name."""
-        rows = self._rows("SELECT name, body, digest, deployed_ns FROM deployments ORDER BY deployed_ns, name")
-        return {row[0]: Deployment(*row) for row in rows}
-
-    @_guarded
-    def remove_deployment(self, name: str) -> bool:
-        """Forget a deployment durably; return whether there was one."""
-        removed = self._db.execute("DELETE FROM deployments WHERE name = ?", (name,)).rowcount > 0
-        self._db.commit()
-        return removed
-
-    # --- feedback outbox -------------------------------------------------------------------------------------------------
-
-    @_guarded
-    def put_feedback(self, feedback: Feedback) -> None:
-        """Keep feedback until it is acknowledged; the same id again replaces it."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO feedback (feedback_id, body) VALUES (?, ?)", (feedback.feedback_id, self._encode(feedback))
-        )
-
-    def pending_feedback(self) -> list[Feedback]:
-        """Return what is not acknowledged, oldest first."""
-        return [self._feedback.decode(body) for (body,) in self._rows("SELECT body FROM feedback ORDER BY place")]
-
-    @_guarded
-    def acknowledge_feedback(self, feedback_ids: tuple[str, ...]) -> None:
-        """Forget feedback that is stored elsewhere, or that was dropped to keep the outbox bounded."""
-        self._db.executemany("DELETE FROM feedback WHERE feedback_id = ?", [(feedback_id,) for feedback_id in feedback_ids])
-
-    # --- small facts -----------------------------------------------------------------------------------------------------
-
-    @_guarded
-    def set_meta(self, name: str, value: str, *, durable: bool = True) -> None:
-        """Remember a fact by name."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
-        if durable:
-            self._db.commit()
-
-    def get_meta(self, name: str) -> str | None:
-        """Return a fact, or None."""
-        return next((value for (value,) in self._rows("SELECT value FROM meta WHERE name = ?", (name,))), None)
-
-    def close(self) -> None:
-        """Commit and close. Does not raise: a disk that failed has said so before."""
-        try:
-            self._db.commit()
-        except sqlite3.Error:
-            self.is_healthy = False
-        self._db.close()
-
-    def fail(self) -> None:
-        """Note that the disk failed: drop the transaction that could not be finished and go on from what is in the file.
-
-        Without the roll-back, a record that was refused to its caller could still be committed with a later one.
+        The record behind it has the digest, so that a snapshot is as safe from a changed byte as the chain is.
         """
-        self.is_healthy = False
-        try:
-            self._db.rollback()
-            self._db.execute("PRAGMA busy_timeout = 0")  # one wait for a lock is enough: cancels and fills come through here too
-            self._read_head()
-        except sqlite3.Error:
-            return  # the disk is gone for good; every append says so
+        seq, chain = self._seq, self._chain
+        self._db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", (seq, chain, body))
+        self._db.execute("DELETE FROM snapshots WHERE seq NOT IN (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT ?)", (SNAPSHOTS_KEPT,))
+        taken = SnapshotTaken(ts_event=ts_event, seq=seq, digest=hashlib.sha256(body).hexdigest())
+        self.append("SnapshotTaken", taken, durable=True)
+        return seq
 
-    # --- opening -----------------------------------------------------------------------------------------------------------
+    def snapshots(self, *, until: int | None = None) -> Iterator[Snapshot]:
+        """Return the snapshots that are what they were when they were taken, newest first."""
+        last = self._seq if until is None else until
+        rows = list(self._rows("SELECT seq, chain, body FROM snapshots WHERE seq <= ? ORDER BY seq DESC", (last,)))
+        for snapshot in (Snapshot(*row) for row in rows):
+            if self._is_sound(snapshot):
+                yield snapshot
 
-    def _open(self) -> None:
-        try:
-            self._db = sqlite3.connect(self.path, isolation_level="DEFERRED", timeout=1.0, check_same_thread=False)
-            self._prepare()
-        except sqlite3.Error as exc:
-            self._abandon()
-            raise _fault(self.path, exc) from exc
-        except StorageError:
-            self._abandon()
-            raise
+    def _is_sound(self, snapshot: Snapshot) -> bool:
+        rows = list(
+            self._rows(
+                "SELECT seq, kind, record_key, ts_event, body, chain FROM records WHERE seq IN (?, ?) ORDER BY seq",
+                (snapshot.seq, snapshot.seq + 1),
+            )
+        )
+        if not rows or rows[-1][0] != snapshot.seq + 1 or rows[-1][1] != "SnapshotTaken":
+            return False
+        _, kind, key, ts_event, body, chain = rows[-1]
+        is_there = snapshot.seq == 0 or (len(rows) == 2 and rows[0][5] == snapshot.chain)
+        taken = self._decode(snapshot.seq + 1, kind, body)
+        is_whole = isinstance(taken, SnapshotTaken) and taken.digest == hashlib.sha256(snapshot.body).hexdigest()
+        return is_there and is_whole and link(snapshot.chain, kind, key, ts_event, body) == chain
 
-    def _prepare(self) -> None:
-        self._check_version()
-        self._set_pragmas()
-        self._db.executescript(_SCHEMA)
-        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
-        self._read_head()
-        self._db.commit()
-
-    def _abandon(self) -> None:
-        if hasattr(self, "_db"):
-            self._db.close()
-
-    def _read_head(self) -> None:
+    def _after_open(self) -> None:
         row = self._db.execute("SELECT seq, chain FROM records ORDER BY seq DESC LIMIT 1").fetchone()
         self._seq, self._chain = row or (0, b"")
-
-    def _rows(self, query: str, parameters: Sequence[str | int] = ()) -> Iterator[Any]:
-        try:
-            yield from self._db.execute(query, parameters)
-        except sqlite3.Error as exc:
-            raise _fault(self.path, exc) from exc
-
-    def _set_pragmas(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA wal_autocheckpoint = 1000")
-        if self._db.execute("PRAGMA synchronous").fetchone()[0] != 2:
-            raise StorageError(f"{self.path}: SQLite does not sync on commit")
-
-    def _check_version(self) -> None:
-        # Before anything is written: a file of a newer version, or of another program, is left as it is.
-        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables:
-            return
-        if "meta" not in tables:
-            raise StorageError(f"{self.path}: a database of another program, with tables {', '.join(sorted(tables))}; give another path")
-        stored = self.get_meta("schema_version")
-        if stored not in (None, str(SCHEMA_VERSION)):
-            raise StorageError(f"{self.path}: written by version {stored} of the journal, this Tidebook reads {SCHEMA_VERSION}")
 
     def _decode(self, seq: int, kind: str, body: bytes) -> Message:
         if kind not in self._decoders:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 from framework.model import NS_PER_S, TradingState
 from framework.trading.portfolio import Key, Portfolio, Position
@@ -13,6 +13,7 @@ from framework.trading.risk.view import Loss
 
 DAY_NS: Final = 86_400 * NS_PER_S
 Scope = tuple[str | None, str | None]
+Value = TypeVar("Value")
 ACCOUNT: Final[Scope] = (None, None)
 ZERO: Final = Decimal(0)
 
@@ -95,6 +96,15 @@ class LossBook:
         """Take what an earlier run remembered."""
         self.day, self.day_start, self.peak = marked.day, _scoped(marked.day_start), _scoped(marked.peak)
 
+    def counted(self, counts: Counter[Scope]) -> dict[str, int]:
+        """Return counts by the names of their scopes, those that are not 0."""
+        return {_name(scope): count for scope, count in sorted(counts.items(), key=lambda item: _name(item[0])) if count}
+
+    def restore(self, losses: dict[str, int], fills: dict[str, int], marks: RiskMarked) -> None:
+        """Take what `counted` and `record` returned."""
+        self.losses, self.fills = Counter(_scoped(losses)), Counter(_scoped(fills))
+        self.recall(marks)
+
     def bases(self) -> dict[Key, Decimal]:
         """Return the realized profit at which each open trade began."""
         return dict(self._trade_base)
@@ -117,12 +127,16 @@ def _is_in(key: Key, scope: Scope) -> bool:
     return scope[0] in (None, key[0]) and scope[1] in (None, key[1])
 
 
-def _named(values: dict[Scope, Decimal]) -> dict[str, Decimal]:
-    return {f"{strategy_id or ''}\t{instrument_id or ''}": value for (strategy_id, instrument_id), value in values.items()}
+def _name(scope: Scope) -> str:
+    return f"{scope[0] or ''}\t{scope[1] or ''}"
 
 
-def _scoped(values: dict[str, Decimal]) -> dict[Scope, Decimal]:
-    found: dict[Scope, Decimal] = {}
+def _named(values: dict[Scope, Value]) -> dict[str, Value]:
+    return {_name(scope): value for scope, value in sorted(values.items(), key=lambda item: _name(item[0]))}
+
+
+def _scoped(values: dict[str, Value]) -> dict[Scope, Value]:
+    found: dict[Scope, Value] = {}
     for name, value in values.items():
         strategy_id, _, instrument_id = name.partition("\t")
         found[strategy_id or None, instrument_id or None] = value

@@ -206,11 +206,11 @@ def test_pages_that_rotted_are_damage_wherever_they_are_met(path: Path) -> None:
 
 def test_a_journal_of_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
     Journal(path).close()
-    edit(path, "UPDATE meta SET value = '2' WHERE name = 'schema_version'")
+    edit(path, "UPDATE meta SET value = '3' WHERE name = 'schema_version'")
     edit(path, "DROP TABLE feedback")
     before = path.read_bytes()
 
-    with pytest.raises(StorageError, match="written by version 2 of the journal, this Tidebook reads 1"):
+    with pytest.raises(StorageError, match="written by version 3 of the journal, this Tidebook reads 2"):
         Journal(path)
     assert path.read_bytes() == before
 
