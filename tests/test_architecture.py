@@ -24,6 +24,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.evaluation_job",
         "framework.leak_job",
         "framework.explanation_job",
+        "framework.backtest_job",
+        "framework.multiplicity",
+        "framework.plots",
         "framework.strict_yaml",
         "framework.parent_death",
     ),
@@ -35,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("framework.strategy",),
     ("framework.operations",),
     ("framework.app",),
+    ("framework.backtest",),
     ("framework.cli",),
     ("main",),
 )

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, Final
 
 from framework.model import NS_PER_S
-from ml_actor.evaluate.svg import COLOURS, GREY, Axes, Series, bar_chart, line_chart
+from framework.plots import COLOURS, GREY, Axes, Series, bar_chart, line_chart
 from ml_actor.labels import CLASSES
 
 SCORES: Final = {

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from framework.multiplicity import deflated, expected_best, probability_above, sharpe
 from framework.window import Rows
 from ml_actor.evaluate.economics import NEXT_ROW, at_coverages, by_confidence, calls, entries, surest, trips
 from ml_actor.evaluate.metrics import make_blocks
-from ml_actor.evaluate.multiplicity import deflated, expected_best, probability_above, sharpe
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+from framework.plots import Axes, Series, bar_chart, line_chart, nice_step
 from ml_actor.evaluate.html import table
-from ml_actor.evaluate.svg import Axes, Series, bar_chart, line_chart, nice_step
 
 
 def test_a_line_chart_is_well_formed_and_keeps_its_points_inside() -> None:
