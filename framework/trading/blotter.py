@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final
 
@@ -67,6 +68,7 @@ class Blotter:
         self.limits_digest = ""
         self.adopted: dict[str, OrderAdopted] = {}
         self.counts: Counter[str] = Counter()
+        self._is_folding = False
         self._takers: dict[type[Message], Callable[[Any, int], None]] = {
             SubmitOrder: lambda order, _: self._take_intent(order),
             CancelOrder: lambda command, _: self.request_cancel(command.client_order_id),
@@ -80,6 +82,17 @@ class Blotter:
         }
 
     # --- the fold ------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def folding(self) -> Iterator[None]:
+        """Take many records: what is summed over open orders is summed once, at the end."""
+        self._is_folding = True
+        try:
+            yield
+        finally:
+            self._is_folding = False
+            for order in self.open.values():
+                self._note(order)
 
     def take(self, record: Record) -> None:
         """Take one record of the journal, of a kind in `KINDS`."""
@@ -176,7 +189,8 @@ class Blotter:
             decision_id=intent.decision_id,
         )
         position = self.portfolio.book(intent.strategy_id, intent.instrument_id)
-        quantity, net = position.quantity, position.net_realized
+        quantity = position.quantity
+        net = position.net_realized if quantity == 0 else None
         changed = self.portfolio.apply(fill)
         self.losses.on_fill((intent.strategy_id, intent.instrument_id), position, quantity_before=quantity, net_before=net)
         return fill, changed
@@ -226,6 +240,8 @@ class Blotter:
         self._note(order)
 
     def _note(self, order: Order) -> None:
+        if self._is_folding:
+            return
         self.exposure.note(order)
         self.held.note(order)
 

@@ -226,8 +226,9 @@ def replay(journal: Journal, *, until: int | None = None, uses_snapshots: bool =
             continue
         after, chain = snapshot.seq, snapshot.chain
         break
-    for record in journal.checked(JournalFold.KINDS, after=after, chain=chain, until=until):
-        fold.take(record)
+    with fold.blotter.folding():
+        for record in journal.checked(JournalFold.KINDS, after=after, chain=chain, until=until):
+            fold.take(record)
     fold.replayed = Replayed(after, journal.last_seq if until is None else min(until, journal.last_seq))
     return fold
 

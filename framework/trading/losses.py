@@ -39,11 +39,11 @@ class LossBook:
         """Take the market's price of an instrument."""
         self._marks[instrument_id] = mid_ticks
 
-    def on_fill(self, key: Key, position: Position, *, quantity_before: int, net_before: Decimal) -> None:
-        """Count a fill, and the trade that it ends: a position that became flat or turned."""
+    def on_fill(self, key: Key, position: Position, *, quantity_before: int, net_before: Decimal | None) -> None:
+        """Count a fill, and the trade that it ends: a position that became flat or turned. `net_before`: if it was flat."""
         scopes = scopes_of(key)
         self.fills.update(scopes)
-        if quantity_before == 0:
+        if net_before is not None:
             self._trade_base[key] = net_before
         if quantity_before == 0 or position.quantity * quantity_before > 0:
             return
