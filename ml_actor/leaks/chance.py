@@ -100,6 +100,8 @@ class Pooled:
     error: Float64Array
     outside: int
     of: int
+    outside_jointly: int = 0
+    """Outside the wider intervals that all of them together stay in 95 % of the time."""
 
     def beyond(self, *, is_one_sided: bool = False) -> Any:
         """Return per column whether it is away from 0 by more than chance allows, at `FALSE_ALARM` over all columns."""
@@ -122,6 +124,7 @@ def pool(estimates: list[Estimate]) -> Pooled:
         error=np.sqrt((errors**2).sum(axis=0)) / len(estimates),
         outside=int(np.sum(is_outside)),
         of=int(np.sum(errors > TINY)),
+        outside_jointly=int(np.sum(np.abs(values) > errors * float(norm.isf((1 - INTERVAL) / 2 / max(1, values.size))) + TINY)),
     )
 
 

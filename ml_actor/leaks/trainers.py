@@ -13,20 +13,21 @@ from sklearn.base import clone
 
 from framework.errors import ConfigError
 from framework.leak_job import LeakJob
-from framework.window import Float64Array
+from framework.window import Float64Array, Int64Array
+from ml_actor.evaluation import log_losses
 from ml_actor.fitting import Examples, fit_linear
 from ml_actor.horizons import fit_horizons
 from ml_actor.labels import label_rows
 from ml_actor.leaks.book import Book
 from ml_actor.leaks.columns import CannotCompute, Subject, guarded
 from ml_actor.leaks.skill import Fit, Predict, scored
-from ml_actor.models import pool
+from ml_actor.models import LinearModel, pool
 
 GROUP: Final = "tidebook.models"
 MIN_HISTORY: Final = 101
 FEW: Final = 20
-FEW_STRENGTH: Final = 0.05
-MANY_STRENGTH: Final = 5e-4
+FEW_STRENGTHS: Final = (5e-4, 0.05)
+MANY_STRENGTHS: Final = (1e-4, 5e-4)
 _FAULTS: Final = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError, RuntimeError)
 
 
@@ -123,23 +124,44 @@ def _estimator_fit(title: str, make: Callable[[], Any], features: Subject, horiz
 
 
 def probe_fit(features: Subject, job: LeakJob) -> Fit:
-    """Return how a multinomial logistic regression is fitted on a feature set: what is linearly in it, it finds."""
+    """Return how a multinomial logistic regression is fitted on a feature set: what is linearly in it, it finds.
+
+    How firmly it is held back is chosen on the last quarter of the rows, as many columns need a firmer hand than few.
+    """
 
     def fit(train: Book, seed: int) -> Predict | str:  # noqa: ARG001 (nothing is drawn)
         moves, is_valid = scored(train, job.horizon_rows)
         rows = np.flatnonzero(is_valid)
-        values = features.compute(train.recording).values[rows]
-        examples = Examples(features=values, classes=np.sign(moves[rows]) + 1, weights=np.ones(len(rows)))
-        # Many columns need a firm hand, few must not be held back.
-        model = fit_linear(examples, strength=FEW_STRENGTH if values.shape[1] <= FEW else MANY_STRENGTH)
+        shown = _examples(features.compute(train.recording).values, moves, rows)
+        model = fit_linear(shown, strength=_strength(shown, job.horizon_rows))
 
         def predict(test: Book) -> Float64Array:
-            scores = model.scores(np.ascontiguousarray(features.compute(test.recording).values))
-            return pool(scores, scores, 0.0)
+            return _linear(model, features.compute(test.recording).values)
 
         return predict
 
     return fit
+
+
+def _examples(values: Float64Array, moves: Int64Array, rows: Int64Array) -> Examples:
+    return Examples(features=values[rows], classes=np.sign(moves[rows]) + 1, weights=np.ones(len(rows)))
+
+
+def _strength(shown: Examples, horizon_rows: int) -> float:
+    cut = len(shown) * 3 // 4
+    early, late = slice(0, cut - horizon_rows), slice(cut, len(shown))
+    first = Examples(features=shown.features[early], classes=shown.classes[early], weights=shown.weights[early])
+
+    def loss(strength: float) -> float:
+        predicted = _linear(fit_linear(first, strength=strength), shown.features[late])
+        return float(log_losses(predicted, shown.classes[late]).mean())
+
+    return min(FEW_STRENGTHS if shown.features.shape[1] <= FEW else MANY_STRENGTHS, key=loss)
+
+
+def _linear(model: LinearModel, values: Float64Array) -> Float64Array:
+    scores = model.scores(np.ascontiguousarray(values))
+    return pool(scores, scores, 0.0)
 
 
 def _checked(title: str, probabilities: Any, rows: int) -> Float64Array:

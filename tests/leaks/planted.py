@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from framework.messages import DomUpdated
 from framework.model import Side
@@ -33,7 +37,7 @@ def next_row(rows: Rows) -> dict[str, Any]:
 def scaled_on_all_data(rows: Rows) -> dict[str, Any]:
     """One column is scaled with mean and deviation of the whole recording."""
     raw = imbalance(rows)
-    return {HONEST: raw, "scaled_spread_of_sizes": (rows.bid_sizes[:, 0] - rows.bid_sizes[:, 0].mean()) / rows.bid_sizes[:, 0].std()}
+    return {HONEST: raw, "scaled_size": (rows.bid_sizes[:, 0] - rows.bid_sizes[:, 0].mean()) / rows.bid_sizes[:, 0].std()}
 
 
 def smoothed_regime(rows: Rows) -> dict[str, Any]:
@@ -83,6 +87,11 @@ def row_number(rows: Rows) -> dict[str, Any]:
     return {HONEST: imbalance(rows), "row_number": np.arange(len(rows), dtype=float)}
 
 
+def broken(rows: Rows) -> Any:
+    """No leak: it cannot run at all."""
+    return rows.bid_sizes[:, 0] * (1 // 0)
+
+
 class Shrunk:
     """A classifier that standardises what it predicts by the mean of the rows that it is given together."""
 
@@ -96,6 +105,11 @@ class Shrunk:
         lean = np.tanh(features[:, 0] - np.nanmean(features[:, 0]))
         up = self._shares[2] * (1 + 0.5 * lean)
         return np.column_stack([1 - self._shares[1] - up, np.full(len(up), self._shares[1]), up])
+
+
+def plain_classifier() -> Any:
+    """No leak: what a user of scikit-learn writes."""
+    return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), LogisticRegression(C=1e-3, max_iter=300))
 
 
 def peeking_trainer(train: Any, *, horizons: Any, label: str, seed: int, report: Any) -> Any:

@@ -42,9 +42,9 @@ class Market:
     title: str
 
 
-def simulated(instrument_id: str, *, seed: int, strength: float, duration_s: float = SIMULATED_S) -> Market:
+def simulated(instrument_id: str, *, seed: int, strength: float, duration_s: float | None = None) -> Market:
     """Return a recording of the simulated market, under the name of the strategy's instrument."""
-    settings = SimulatedMarketConfig(signal_strength=strength)
+    settings, duration_s = SimulatedMarketConfig(signal_strength=strength), duration_s or SIMULATED_S
     events = [
         msgspec.structs.replace(event, instrument_id=instrument_id)
         for event in generate_history(settings, seed=seed, duration_s=duration_s)
