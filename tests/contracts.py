@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from framework.clock import EventClock
-from framework.messages import ExecutionReport, ReportKind, SubmitOrder
+from framework.messages import ExecutionReport, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side, TimeInForce
-from framework.venues.port import Venue
+from framework.venues.port import RestingOrder, Venue
 
 FINAL = {ReportKind.REJECTED, ReportKind.CANCELED, ReportKind.EXPIRED}
 
@@ -38,6 +39,7 @@ class Desk:
         limit_ticks: int | None = None,
         time_in_force: TimeInForce = TimeInForce.DAY,
         client_order_id: str | None = None,
+        **fields: Any,
     ) -> SubmitOrder:
         self.number += 1
         return SubmitOrder(
@@ -50,20 +52,21 @@ class Desk:
             limit_ticks=limit_ticks,
             time_in_force=time_in_force,
             ts_event=self.clock.now_ns(),
+            **fields,
         )
 
-    def send(
-        self,
-        side: Side,
-        quantity: int,
-        *,
-        limit_ticks: int | None = None,
-        time_in_force: TimeInForce = TimeInForce.DAY,
-        client_order_id: str | None = None,
-    ) -> str:
-        order = self.order(side, quantity, limit_ticks=limit_ticks, time_in_force=time_in_force, client_order_id=client_order_id)
+    def send(self, side: Side, quantity: int, **fields: Any) -> str:
+        order = self.order(side, quantity, **fields)
         self.venue.submit(order)
         return order.client_order_id
+
+    def change(self, client_order_id: str, revision: int = 1, **fields: Any) -> None:
+        self.venue.replace(
+            ReplaceOrder(client_order_id=client_order_id, strategy_id="s", ts_event=self.clock.now_ns(), revision=revision, **fields)
+        )
+
+    def last(self) -> ExecutionReport:
+        return self.reports[-1]
 
     def wait(self, seconds: float = 1.0) -> None:
         self.clock.advance_to(self.clock.now_ns() + round(seconds * NS_PER_S))
@@ -137,7 +140,7 @@ def check_a_cancel_of_an_order_that_never_was_is_refused(desk: Desk) -> None:
 
 def check_a_bad_order_is_rejected_with_a_reason_and_nothing_else(desk: Desk) -> None:
     usual = desk.order(Side.BUY, 1, limit_ticks=desk.bid_ticks() - 5)
-    bad = {
+    bad: dict[str, dict[str, Any]] = {
         "no-lots": {"quantity": 0},
         "fewer-than-none": {"quantity": -1},
         "no-price": {"limit_ticks": None},
@@ -189,6 +192,120 @@ def check_a_stopped_venue_says_nothing_more(desk: Desk) -> None:
     desk.wait()
 
     assert desk.reports == []
+
+
+def check_a_fill_or_kill_order_trades_whole_or_not_at_all(desk: Desk) -> None:
+    small = desk.send(Side.BUY, 1, limit_ticks=desk.ask_ticks() + 1, time_in_force=TimeInForce.FOK)
+    desk.wait()
+    large = desk.send(Side.BUY, 100_000, limit_ticks=desk.ask_ticks() + 1, time_in_force=TimeInForce.FOK)
+    desk.wait()
+
+    assert desk.said(small) == [ReportKind.ACCEPTED, ReportKind.FILLED]
+    assert desk.said(large) == [ReportKind.ACCEPTED, ReportKind.CANCELED]
+
+
+def check_a_post_only_order_rests_or_is_rejected(desk: Desk) -> None:
+    rests = desk.send(Side.BUY, 1, limit_ticks=desk.bid_ticks() - 30, post_only=True)
+    takes = desk.send(Side.BUY, 1, limit_ticks=desk.ask_ticks() + 1, post_only=True)
+    market = desk.send(Side.BUY, 1, post_only=True)
+    desk.wait(0.1)
+
+    assert desk.said(rests) == [ReportKind.ACCEPTED]
+    assert desk.said(takes) == desk.said(market) == [ReportKind.REJECTED]
+    assert {report.reason for report in desk.reports if report.kind is ReportKind.REJECTED} == {
+        "post-only order would take",
+        "post-only orders must rest",
+    }
+
+
+def check_an_order_good_till_a_date_expires_then_and_not_before(desk: Desk) -> None:
+    expire_ns = desk.clock.now_ns() + 2 * NS_PER_S
+    order = desk.send(Side.BUY, 1, limit_ticks=desk.bid_ticks() - 30, time_in_force=TimeInForce.GTD, expire_ns=expire_ns)
+    desk.wait(1.9)
+    assert desk.said(order) == [ReportKind.ACCEPTED]
+
+    desk.wait(0.2)
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.EXPIRED]
+    assert desk.last().ts_event == expire_ns
+    late = desk.send(Side.BUY, 1, limit_ticks=desk.bid_ticks() - 30, time_in_force=TimeInForce.GTD, expire_ns=expire_ns)
+    desk.wait(0.1)
+    assert desk.said(late) == [ReportKind.REJECTED]
+
+
+def check_an_order_that_is_gone_before_its_date_does_not_expire(desk: Desk) -> None:
+    expire_ns = desk.clock.now_ns() + NS_PER_S
+    order = desk.send(Side.BUY, 1, limit_ticks=desk.bid_ticks() - 30, time_in_force=TimeInForce.GTD, expire_ns=expire_ns)
+    desk.wait(0.1)
+    desk.venue.cancel(order)
+    desk.wait(2.0)
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.CANCELED]
+
+
+def check_a_change_is_confirmed_with_the_new_terms(desk: Desk) -> None:
+    order = desk.send(Side.BUY, 2, limit_ticks=desk.bid_ticks() - 30)
+    desk.wait(0.1)
+    limit_ticks = desk.bid_ticks() - 31
+    desk.change(order, quantity=5, limit_ticks=limit_ticks)
+    desk.wait(0.1)
+
+    answer = desk.last()
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.REPLACED]
+    assert (answer.quantity, answer.limit_ticks, answer.revision) == (5, limit_ticks, 1)
+    desk.venue.cancel(order)
+    desk.wait(0.1)
+    assert desk.said(order)[-1] is ReportKind.CANCELED
+
+
+def check_a_change_to_a_price_that_trades_trades(desk: Desk) -> None:
+    order = desk.send(Side.BUY, 2, limit_ticks=desk.bid_ticks() - 30)
+    desk.wait(0.1)
+    desk.change(order, limit_ticks=desk.ask_ticks() + 1)
+    desk.wait(0.1)
+
+    assert desk.said(order)[:3] == [ReportKind.ACCEPTED, ReportKind.REPLACED, ReportKind.FILLED]
+    assert desk.filled(order) == 2
+
+
+def check_a_change_that_cannot_be_is_refused_and_changes_nothing(desk: Desk) -> None:
+    order = desk.send(Side.BUY, 2, limit_ticks=desk.bid_ticks() - 30, post_only=True)
+    desk.wait(0.1)
+    desk.change("nobody's", 7, quantity=1)
+    desk.change(order, 1, quantity=0)
+    desk.change(order, 2, limit_ticks=desk.ask_ticks() + 1)
+    desk.wait(0.1)
+
+    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.REPLACE_REJECTED, ReportKind.REPLACE_REJECTED]
+    refusals = [report for report in desk.reports if report.kind is ReportKind.REPLACE_REJECTED]
+    assert [report.revision for report in refusals] == [7, 1, 2]
+    assert all(report.reason for report in refusals)
+
+
+def check_a_restored_order_rests_again_and_can_be_canceled(desk: Desk) -> None:
+    intent = desk.order(Side.BUY, 5, limit_ticks=desk.bid_ticks() - 30, time_in_force=TimeInForce.GTC)
+    desk.venue.restore([RestingOrder(intent, "V-1", 5, 2, intent.limit_ticks)])
+    desk.venue.reconcile((intent.client_order_id,))
+    desk.wait(0.1)
+    assert desk.said(intent.client_order_id) == [ReportKind.ACCEPTED]
+    assert (desk.last().venue_order_id, desk.last().quantity) == ("V-1", 5)
+
+    desk.send(Side.BUY, 1, client_order_id=intent.client_order_id)
+    desk.wait(0.1)
+    assert desk.last().kind is ReportKind.REJECTED
+    desk.change(intent.client_order_id, limit_ticks=desk.ask_ticks() + 1)
+    desk.wait(0.1)
+    fills = [report for report in desk.reports if report.kind is ReportKind.FILLED]
+    assert sum(fill.last_quantity for fill in fills) == 3
+    assert fills[0].trade_id == f"T-{intent.client_order_id}-{2 + fills[0].last_quantity}"
+
+
+def check_an_order_type_that_the_venue_does_not_know_is_rejected(desk: Desk) -> None:
+    stop = msgspec.structs.replace(desk.order(Side.BUY, 1), order_type=OrderType.STOP, stop_ticks=desk.ask_ticks() + 5)
+    desk.venue.submit(stop)
+    desk.wait(0.1)
+
+    assert desk.said(stop.client_order_id) == [ReportKind.REJECTED]
+    assert desk.last().reason == "STOP orders are not known here"
 
 
 CHECKS: tuple[Callable[[Desk], None], ...] = tuple(value for name, value in sorted(globals().items()) if name.startswith("check_"))

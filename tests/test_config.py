@@ -68,7 +68,7 @@ def keys(model: type[Settings], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-WITHOUT_DEFAULT = ("ml_service.client.curve", "ml_service.server.curve")
+WITHOUT_DEFAULT = ("ml_service.client.curve", "ml_service.server.curve", "paper.latency_profile")
 
 
 def test_the_strategy_of_the_mission_works_as_written() -> None:

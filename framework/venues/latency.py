@@ -5,13 +5,16 @@ Every model is deterministic: those that draw are given a seed.
 
 from __future__ import annotations
 
+import csv
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from framework.clock import Clock
+from framework.config import PaperConfig
 from framework.errors import ConfigError
+from framework.model import NS_PER_MS
 
 
 class Latency(Protocol):
@@ -33,15 +36,15 @@ class ConstantLatency:
 
 
 class LognormalLatency:
-    """A least time and a lognormal rest: `median_ns` of the rest, `sigma` of its logarithm (0: constant)."""
+    """Lognormal around `median_ns`; `sigma` is that of its logarithm (0: constant)."""
 
-    def __init__(self, *, least_ns: int, median_ns: int, sigma: float, seed: int) -> None:
-        self._least_ns, self._median_ns, self._sigma = least_ns, median_ns, sigma
+    def __init__(self, *, median_ns: int, sigma: float, seed: int) -> None:
+        self._median_ns, self._sigma = median_ns, sigma
         self._rng = Random(seed)
 
     def __call__(self, now_ns: int) -> int:  # noqa: ARG002 (the port's signature)
         """Draw the time of travel."""
-        return self._least_ns + round(self._median_ns * self._rng.lognormvariate(0.0, self._sigma))
+        return round(self._median_ns * self._rng.lognormvariate(0.0, self._sigma))
 
 
 class RecordedLatency:
@@ -66,6 +69,34 @@ class RecordedLatency:
         return first + (last - first) * (now_ns - begin) // (end - begin)
 
 
+def latencies(settings: PaperConfig) -> tuple[Latency, Latency]:
+    """Return the latencies of orders and of what the venue says. Raises `ConfigError` for a profile that cannot be read."""
+    if settings.latency_profile is not None:
+        return read_profile(Path(settings.latency_profile))
+    medians_ns = (round(settings.order_latency_ms * NS_PER_MS), round(settings.response_latency_ms * NS_PER_MS))
+    if not settings.latency_spread:
+        return ConstantLatency(medians_ns[0]), ConstantLatency(medians_ns[1])
+    out, back = (
+        LognormalLatency(median_ns=median_ns, sigma=settings.latency_spread, seed=settings.latency_seed + place)
+        for place, median_ns in enumerate(medians_ns)
+    )
+    return out, back
+
+
+def read_profile(path: Path) -> tuple[RecordedLatency, RecordedLatency]:
+    """Return recorded latencies from a CSV with the columns `ts_ns`, `order_ns` and `response_ns`. Raises `ConfigError`."""
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        columns = [[int(row[name]) for row in rows] for name in ("ts_ns", "order_ns", "response_ns")]
+    except (OSError, KeyError, TypeError, ValueError) as exc:
+        raise ConfigError(
+            f"{path}: a latency profile is a CSV of whole numbers with the columns ts_ns, order_ns, response_ns: {exc}"
+        ) from exc
+    times, orders, responses = columns
+    return RecordedLatency(list(zip(times, orders, strict=True))), RecordedLatency(list(zip(times, responses, strict=True)))
+
+
 class Line:
     """One direction between us and a venue: what is sent arrives after the latency, and never before what was sent earlier."""
 
@@ -73,8 +104,7 @@ class Line:
         self._latency = latency
         self._last_ns = 0
 
-    def send(self, clock: Clock, act: Callable[[], None]) -> None:
-        """Let `act` happen at the other end."""
-        now_ns = clock.now_ns()
+    def arrival_ns(self, now_ns: int) -> int:
+        """Send something now, and return when it arrives."""
         self._last_ns = max(self._last_ns, now_ns + self._latency(now_ns))
-        clock.call_at(self._last_ns, act)
+        return self._last_ns

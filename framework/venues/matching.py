@@ -1,14 +1,14 @@
 """Matching our orders against a recorded market: what would have traded, at which price, from which place in the queue.
 
-Rules (first version; risk-averse, so that paper is never better than live would have been):
+Rules (risk-averse where the recording does not say, so that paper is not better than live would have been):
 
 - A taking order walks the visible levels up to its limit. What it took stays taken: of that level there is only what it left, plus
   what the level *grows* by from one book to the next, and never more than is displayed. A price that disappears starts afresh.
 - A resting order joins behind the size displayed at its price; at a price deeper than the book shows, behind all that the level
-  displays when it comes into view. A displayed size smaller than what is ahead moves it up to that size; cancels are never
-  assumed to be ahead of it otherwise, and a level that is out of view says nothing.
-- A trade tick at its price by the other side reduces what is ahead, then fills it. A tick that is not newer than a book which moved it
-  up is in that book already, and moves it up no further.
+  displays when it comes into view. How it moves up is the queue model's (`framework.venues.queue_models`); a level that is out of
+  view says nothing.
+- A trade tick at its price by the other side fills what passes everybody ahead of it. With the risk-averse model a tick that is not
+  newer than a book which moved the order up is in that book already.
 - A trade tick through its price fills it up to the traded size: who sold below our bid would have sold to us. All our fills of one
   tick together are never more than its size. A tick without an aggressor fills nothing.
 - A book whose other side reaches its price fills it from the levels displayed there, at its own price, as a maker: it was there first.
@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from framework.messages import BookSnapshot, TradeTick
 from framework.model import Liquidity, Side
+from framework.venues.queue_models import Place, QueueModel, RiskAverse
 
 
 class Execution(NamedTuple):
@@ -36,47 +37,25 @@ class Execution(NamedTuple):
 
 @dataclass(slots=True)
 class Resting:
-    """One of our orders in the recorded book.
-
-    `ahead` is the lots in front of it (None: its level was never in view); `moved_up` is how many of them the book of
-    `moved_ns` took away, in case that a late trade tick tells of the same lots again.
-    """
+    """One of our orders in the recorded book, with its place in the queue."""
 
     client_order_id: str
     side: Side
     limit_ticks: int
     open_quantity: int
-    ahead: int | None
-    moved_up: int = 0
-    moved_ns: int = 0
+    place: Place
 
-    def see(self, displayed: int, now_ns: int) -> None:
-        """Take the size that a book displays at our price."""
-        if now_ns > self.moved_ns:
-            self.moved_up, self.moved_ns = 0, now_ns
-        if self.ahead is None:
-            self.ahead = displayed
-        elif displayed < self.ahead:
-            self.moved_up += self.ahead - displayed
-            self.ahead = displayed
-
-    def trade(self, size: int, now_ns: int) -> int:
-        """Let `size` lots trade at our price and return how many of them come to us."""
-        if self.ahead is None:
-            return 0
-        if now_ns <= self.moved_ns:
-            known = min(self.moved_up, size)
-            self.moved_up -= known
-            size -= known
-        passed = min(self.ahead, size)
-        self.ahead -= passed
-        return min(self.open_quantity, size - passed)
+    @property
+    def ahead(self) -> float | None:
+        """Return the lots in front of it; None while its level was never in view."""
+        return self.place.ahead
 
 
 class MatchingEngine:
     """Match the orders of one instrument. Deterministic, no clock: callers say what happens in which order."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue_model: QueueModel = RiskAverse) -> None:
+        self._queue_model = queue_model
         self._book: BookSnapshot | None = None
         # What is left of the levels that we took from, by our side and price.
         self._left: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
@@ -96,8 +75,8 @@ class MatchingEngine:
 
     def rest(self, client_order_id: str, side: Side, limit_ticks: int, open_quantity: int) -> None:
         """Join the queue at the limit price, behind what is displayed there."""
-        ahead = self._displayed(side, limit_ticks)
-        self.resting[client_order_id] = Resting(client_order_id, side, limit_ticks, open_quantity, ahead)
+        place = self._queue_model(self._displayed(side, limit_ticks))
+        self.resting[client_order_id] = Resting(client_order_id, side, limit_ticks, open_quantity, place)
 
     def resize(self, client_order_id: str, open_quantity: int) -> None:
         """Take a smaller size and keep the place."""
@@ -111,7 +90,7 @@ class MatchingEngine:
         """Forget the book: the session is over, and the next one opens with another, in which what still rests stands at the end."""
         self._book = None
         for order in self.resting.values():
-            order.ahead = None
+            order.place.leave_session()
         self._left = {Side.BUY: {}, Side.SELL: {}}
 
     # --- the market's side -----------------------------------------------------------------------------------------------
@@ -128,7 +107,7 @@ class MatchingEngine:
             fills += [Execution(order.client_order_id, size, order.limit_ticks, Liquidity.MAKER) for _, size in taken]
             displayed = self._displayed(order.side, order.limit_ticks)
             if displayed is not None:
-                order.see(displayed, book.ts_event)
+                order.place.see(displayed, book.ts_event)
         return self._settle(fills)
 
     def on_trade(self, tick: TradeTick) -> list[Execution]:
@@ -142,8 +121,9 @@ class MatchingEngine:
             if distance < 0:
                 break
             if distance > 0:
-                order.ahead = 0
-            quantity = order.trade(left, tick.ts_event) if distance == 0 else min(order.open_quantity, left)
+                order.place.lead()
+            reaching = order.place.trade(left, tick.ts_event) if distance == 0 else left
+            quantity = min(order.open_quantity, reaching)
             if quantity:
                 left -= quantity
                 fills.append(Execution(order.client_order_id, quantity, order.limit_ticks, Liquidity.MAKER))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -85,9 +86,15 @@ class OpenOrders:
     A used `client_order_id` is REJECTED. What was said about the last `ORDERS_REMEMBERED` orders is said again when asked
     (`reconcile`), with the same trade ids: they are made of our id and of what the order has filled, so that they differ for
     ever, over restarts too.
+
+    Where the feed is behind the exchange, the venue sees its events late too: a request that arrives at the exchange at T is matched once
+    an event from after T has come (`catch_up`), or `feed_latency_ns` after T, and its answer leaves at T. That is exact as long as the
+    feed is no later than that; an answer that we should have had before the events came is handed over as soon as it can be.
     """
 
-    def __init__(self, prefix: str, matcher: Matcher, *, fees: Mapping[Liquidity, Decimal], out: Latency, back: Latency) -> None:
+    def __init__(
+        self, prefix: str, matcher: Matcher, *, fees: Mapping[Liquidity, Decimal], out: Latency, back: Latency, feed_latency_ns: int = 0
+    ) -> None:
         self._prefix = prefix
         self._matcher = matcher
         self._fees = dict(fees)
@@ -97,6 +104,9 @@ class OpenOrders:
         self._ids: dict[str, None] = {}
         self._numbers = itertools.count(1)
         self._run = ""
+        self._feed_latency_ns = feed_latency_ns
+        self._arrivals: deque[tuple[int, Callable[[], None]]] = deque()
+        self._exchange_ns = 0
         self._clock: Clock | None = None
         self._sink: Callable[[ExecutionReport], None] | None = None
 
@@ -146,7 +156,27 @@ class OpenOrders:
             self._place(order)
 
     def _travel(self, act: Callable[[], None]) -> None:
-        self._out.send(self._running_clock(), act)
+        clock = self._running_clock()
+        arrival_ns = self._out.arrival_ns(clock.now_ns())
+        self._arrivals.append((arrival_ns, act))
+        clock.call_at(arrival_ns + self._feed_latency_ns, lambda: self._arrive_until(arrival_ns))
+
+    def catch_up(self, ts_event: int) -> None:
+        """Let everything arrive that was at the exchange before an event of `ts_event`; call it before the event is matched."""
+        if self._feed_latency_ns:
+            self._arrive_until(ts_event - 1)
+            self._exchange_ns = max(self._exchange_ns, ts_event)
+
+    def _arrive_until(self, until_ns: int) -> None:
+        while self._arrivals and self._arrivals[0][0] <= until_ns:
+            arrival_ns, act = self._arrivals.popleft()
+            self._exchange_ns = max(self._exchange_ns, arrival_ns)
+            act()
+
+    def _now_ns(self) -> int:
+        """Return the time at the exchange: the clock's, or that of what happens there where the feed is behind."""
+        now_ns = self._running_clock().now_ns()
+        return min(now_ns, self._exchange_ns) if self._feed_latency_ns else now_ns
 
     # --- at the venue ------------------------------------------------------------------------------------------------------
 
@@ -187,7 +217,7 @@ class OpenOrders:
         self.end(order, ReportKind.EXPIRED, reason="good till date: its time is over")
 
     def _refusal(self, order: SubmitOrder) -> str:
-        now_ns = self._running_clock().now_ns()
+        now_ns = self._now_ns()
         checks = (
             (order.order_type.is_stop, f"{order.order_type} orders are not known here"),
             (order.quantity < 1, f"bad quantity {order.quantity}; allowed 1 lot or more"),
@@ -289,7 +319,7 @@ class OpenOrders:
 
     def _say(self, kind: ReportKind, client_order_id: str, **fields: Any) -> None:
         """Report about an order that is not open."""
-        report = ExecutionReport(client_order_id=client_order_id, kind=kind, ts_event=self._running_clock().now_ns(), **fields)
+        report = ExecutionReport(client_order_id=client_order_id, kind=kind, ts_event=self._now_ns(), **fields)
         if kind is ReportKind.REJECTED and client_order_id not in self._said:
             self._remember(report)
         self._send_back(report)
@@ -298,7 +328,7 @@ class OpenOrders:
         return ExecutionReport(
             client_order_id=order.client_order_id,
             kind=kind,
-            ts_event=self._running_clock().now_ns(),
+            ts_event=self._now_ns(),
             venue_order_id=order.venue_order_id,
             **fields,
         )
@@ -309,7 +339,7 @@ class OpenOrders:
             del self._said[next(name for name in self._said if name not in self._orders)]
 
     def _send_back(self, report: ExecutionReport) -> None:
-        self._back.send(self._running_clock(), lambda: self._deliver(report))
+        self._running_clock().call_at(self._back.arrival_ns(self._now_ns()), lambda: self._deliver(report))
 
     def _deliver(self, report: ExecutionReport) -> None:
         if self._sink is not None:

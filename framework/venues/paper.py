@@ -9,33 +9,36 @@ from framework.clock import Clock
 from framework.config import PaperConfig
 from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SessionChanged, SubmitOrder, TradeTick
 from framework.model import NS_PER_MS, Instrument, Liquidity, TimeInForce
-from framework.venues.latency import ConstantLatency
+from framework.venues.latency import latencies
 from framework.venues.matching import Execution, MatchingEngine
 from framework.venues.open_orders import OpenOrder, OpenOrders
 from framework.venues.port import RestingOrder
+from framework.venues.queue_models import queue_model
 
 
 class PaperVenue:
     """A `Venue` that matches against the books and trade ticks of a feed (rules: `framework.venues.matching`).
 
     An order reaches the book `order_latency_ms` after it was sent and meets the book of that instant; what the venue says
-    reaches us `response_latency_ms` later. Times are market time. What does not rest trades what it can, and the remainder is
-    CANCELED. DAY orders EXPIRE when the session closes (not in a halt), the others stay and stand at the end of their queues when it
-    opens again. Orders and changes while it is closed are refused.
+    reaches us `response_latency_ms` later (or as `framework.venues.latency` draws or reads it). Times are market time. What does
+    not rest trades what it can, and the remainder is CANCELED. DAY orders EXPIRE when the session closes (not in a halt), the others
+    stay and stand at the end of their queues when it opens again. Orders and changes while it is closed are refused.
     """
 
     name = "PAPER"
 
     def __init__(self, settings: PaperConfig, instruments: Iterable[Instrument]) -> None:
+        out, back = latencies(settings)
         self._desk = OpenOrders(
             "P",
             self,
             fees={Liquidity.MAKER: settings.maker_fee, Liquidity.TAKER: settings.taker_fee},
-            out=ConstantLatency(round(settings.order_latency_ms * NS_PER_MS)),
-            back=ConstantLatency(round(settings.response_latency_ms * NS_PER_MS)),
+            out=out,
+            back=back,
+            feed_latency_ns=round(settings.feed_latency_ms * NS_PER_MS),
         )
         self._instruments = {instrument.instrument_id: instrument for instrument in instruments}
-        self._engines = {instrument_id: MatchingEngine() for instrument_id in self._instruments}
+        self._engines = {instrument_id: MatchingEngine(queue_model(settings)) for instrument_id in self._instruments}
         self._closed: dict[str, str] = {}
         self._on_event: dict[type, Callable[[Any], None]] = {
             BookSnapshot: lambda book: self._fill(self._engines[book.instrument_id].on_book(book)),
@@ -77,6 +80,7 @@ class PaperVenue:
         """Match resting orders against a market event."""
         handler = self._on_event.get(type(event))
         if handler is not None and event.instrument_id in self._engines:
+            self._desk.catch_up(event.ts_event)
             handler(event)
 
     def _on_session(self, session: SessionChanged) -> None:

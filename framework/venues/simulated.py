@@ -11,7 +11,7 @@ from framework.config import PaperConfig, SimulatedMarketConfig
 from framework.errors import KernelError
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_MS, NS_PER_S, Instrument, Liquidity, OrderType, TimeInForce
-from framework.venues.latency import ConstantLatency
+from framework.venues.latency import latencies
 from framework.venues.open_orders import OpenOrder, OpenOrders
 from framework.venues.port import RestingOrder
 from framework.venues.simulated_book import OwnFill
@@ -58,12 +58,13 @@ class SimulatedMarket:
         self._flow = self._tape.flow
         self._book = self._flow.book
         self._end_ns = None if duration_s is None else start_ns + round(duration_s * NS_PER_S)
+        out, back = latencies(paper)
         self._desk = OpenOrders(
             "S",
             self,
             fees={Liquidity.MAKER: paper.maker_fee, Liquidity.TAKER: paper.taker_fee},
-            out=ConstantLatency(round(paper.order_latency_ms * NS_PER_MS)),
-            back=ConstantLatency(round(paper.response_latency_ms * NS_PER_MS)),
+            out=out,
+            back=back,
         )
         self._timer: Timer | None = None
         self._clock: Clock | None = None
