@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 from framework.cli.door import enter
 from framework.operations.options import Summary
 
+ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -51,7 +53,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{work}")
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = enter(["evaluate", *arguments], lambda options: Summary())
@@ -152,6 +154,90 @@ def test_a_split_teaches_the_first_share_of_the_rows_and_tests_the_rest(run: Run
     assert [(one["file"], one["first_row"], one["rows"]) for one in fold["train"]] == [(first, 0, 3_000), (second, 0, 1_500)]
     assert [(one["file"], one["first_row"], one["rows"]) for one in fold["test"]] == [(second, 1_500, 1_500)]
     assert pq.read_table("p.parquet").column("row").to_pylist() == [*range(1_600, 2_990)]
+
+
+CLUSTER = """
+from distributed import LocalCluster
+cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+print(cluster.scheduler_address, flush=True)
+input()
+cluster.close()
+"""
+
+
+@pytest.fixture
+def dask_cluster(tmp_path: Path) -> Iterator[str]:
+    """Start a scheduler and two workers, and return their address."""
+    pytest.importorskip("distributed")
+    argv = [sys.executable, "-c", CLUSTER]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.stdin.write("\n")
+
+
+def test_a_walk_forward_says_the_same_here_and_on_a_cluster(run: Run, tmp_path: Path, dask_cluster: str) -> None:
+    first, second = days(tmp_path)
+    where = [[], ["--backend", "dask", "--address", dask_cluster]]
+
+    reports = []
+    for number, options in enumerate(where):
+        common = ("--data", first, second, "--folds", "2", "--horizons", "10", "--model", "imbalance", "--json")
+        code, output, errors = run(*common, "--predictions", f"p{number}.parquet", *options)
+        assert (code, errors) == (0, "")
+        reports.append(json.loads(output))
+
+    assert [fold["number"] for fold in reports[0]["folds"]] == [1, 2]
+    assert [one["trials"] for one in reports] == [1, 2]
+    assert Path("p0.parquet").read_bytes() == Path("p1.parquet").read_bytes()
+
+
+def test_a_cluster_that_nobody_answers_for_is_a_usage_error(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    first, second = days(tmp_path)
+
+    code, _, errors = run("--data", first, second, "--model", "majority", "--backend", "dask", "--address", "tcp://127.0.0.1:1")
+
+    assert code == 2
+    assert errors.startswith("error: --address: found tcp://127.0.0.1:1; no Dask scheduler answers there")
+
+
+def test_a_model_that_nobody_has_is_named(run: Run, tmp_path: Path) -> None:
+    first, second = days(tmp_path)
+
+    code, _, errors = run("--train", first, "--test", second, "--model", "oracle")
+
+    assert code == 2
+    assert errors.startswith("error: --model: found oracle; allowed majority, persistence, imbalance, ")
+    assert run("--train", first, "--test", second, "--model", "majority", "--horizons", "10")[0] == 0
+    lines = [json.loads(line) for line in Path(".tidebook/trials.jsonl").read_text().splitlines()]
+    assert [line.get("is_void", False) for line in lines] == [False, True, False, False]
+
+
+def test_a_model_of_ones_own_is_a_function_anywhere(run: Run, tmp_path: Path) -> None:
+    first, second = days(tmp_path)
+    Path("mine.py").write_text(
+        """
+import numpy as np
+
+class Coin:
+    def predict_rows(self, recording):
+        return {10: np.tile([0.2, 0.6, 0.2], (len(recording.rows), 1))}
+    def facts(self):
+        return {}
+
+def fit(train, *, horizons, label, seed, report):
+    return Coin()
+"""
+    )
+
+    code, output, _ = run("--train", first, "--test", second, "--horizons", "10", "--model", "mine:fit", "--json")
+
+    assert code == 0
+    scores = json.loads(output)["horizons"]["10"]["scores"]["model"]
+    assert scores["auc_up_down"]["value"] == 0.5
 
 
 def test_a_synthetic_market_is_predicted_better_than_by_the_baselines(run: Run, tmp_path: Path) -> None:

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
 from framework.window import Float64Array, Int64Array, Rows
 from ml_actor.evaluate.baselines import fit_baselines
 from ml_actor.evaluate.economics import Trip, join_trips, trips
+from ml_actor.evaluate.fitters import Question, Report, fit_model
 from ml_actor.evaluate.folds import Fold, Part, refuse_overlap
 from ml_actor.evaluate.importance import importance
-from ml_actor.evaluate.targets import Targets, targets
-from ml_actor.horizons import EARLIER_ROWS, fit_horizons
+from ml_actor.evaluate.targets import Targets, targets, training_threshold
+from ml_actor.horizons import EARLIER_ROWS
 from ml_actor.labels import CLASSES
 from ml_actor.preparation import Recording
 
-Report = Callable[[str, float], None]
-
 MODEL: Final = "model"
-MAJORITY: Final = "majority"
 REGIMES: Final = ("calm", "usual", "moving")
 MIN_TEST_ROWS: Final = 300
-
-
-class Fitted(Protocol):
-    """What `fit_horizons` returns."""
-
-    thresholds: dict[int, float]
-
-    def predict_rows(self, recording: Recording) -> dict[int, Float64Array]:
-        """Return per horizon (n, 3) probabilities of every row, NaN where none is made."""
-
-    def facts(self) -> dict[str, Any]:
-        """Return what was chosen and fitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +56,6 @@ class FoldAnswer:
     importance: Mapping[int, Mapping[str, float]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What every fold is asked."""
-
-    horizons: tuple[int, ...]
-    label: str
-    model: str
-    seed: int
-
-
 def answer_fold(fold: Fold, question: Question, report: Report | None = None) -> FoldAnswer | str:
     """Fit and predict one fold, or say why that cannot be done. Runs wherever `backends.run_all` puts it.
 
@@ -95,11 +71,12 @@ def answer_fold(fold: Fold, question: Question, report: Report | None = None) ->
     tested = [part.recording for part in fold.test]
     predicted = [fitted.predict_rows(recording) for recording in tested]
     cuts = regime_cuts(train)
+    thresholds = {horizon: training_threshold(train, horizon, question.label) for horizon in question.horizons}
     by_horizon = {}
     for number, horizon in enumerate(question.horizons):
         say(f"baselines of horizon {horizon}", 0.9 + 0.1 * number / len(question.horizons))
         own = [one[horizon] for one in predicted]
-        found = _answer(fold, horizon, fitted.thresholds[horizon], own, cuts)
+        found = _answer(fold, horizon, thresholds[horizon], own, cuts)
         objection = _objection(found, horizon)
         if objection:
             return objection
@@ -107,17 +84,10 @@ def answer_fold(fold: Fold, question: Question, report: Report | None = None) ->
     return FoldAnswer(
         number=fold.number,
         by_horizon=by_horizon,
-        thresholds=dict(fitted.thresholds),
-        facts=fitted.facts(),
-        importance=importance(fitted.predict_rows, max(tested, key=lambda one: len(one.rows)), fitted.thresholds),
+        thresholds=thresholds,
+        facts=dict(fitted.facts()),
+        importance=importance(fitted.predict_rows, max(tested, key=lambda one: len(one.rows)), thresholds),
     )
-
-
-def fit_model(question: Question, train: Sequence[Recording], report: Report) -> Fitted | str:
-    """Fit the model that is asked for on `train` alone, or say why that cannot be done."""
-    if question.model != "ensemble":
-        return f"--model: found {question.model}; allowed ensemble"
-    return fit_horizons(train, horizons=question.horizons, label=question.label, seed=question.seed, report=report)
 
 
 def _nobody(_stage: str, _fraction: float) -> None:

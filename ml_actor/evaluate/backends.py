@@ -15,17 +15,17 @@ import joblib
 from framework.errors import ConfigError
 
 
-def run_all(calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], *, backend: str, address: str | None, workers: int) -> list[Any]:
-    """Call each function with its arguments and return the results in order; raises what a call raises.
+def run_all(
+    calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], *, backend: str, address: str | None, workers: int
+) -> Iterator[Any]:
+    """Call each function with its arguments and yield the results in order, as they come; raises what a call raises.
 
-    One worker without an address calls them here, one after the other. Raises `ConfigError` for a library that is not there or
-    an address that nobody answers at.
+    Arguments and results travel by pickle, so the workers need the same packages but no disk in common. Raises `ConfigError` for a
+    library that is not there or an address that nobody answers at.
     """
-    if backend == "loky" and workers == 1:
-        return [function(*arguments) for function, arguments in calls]
     with _ENTRIES[backend](address, workers) as count:
         tasks = (joblib.delayed(function)(*arguments) for function, arguments in calls)
-        return list(joblib.Parallel(n_jobs=count, batch_size=1, pre_dispatch="all")(tasks))
+        yield from joblib.Parallel(n_jobs=count, batch_size=1, pre_dispatch="all", return_as="generator")(tasks)
 
 
 @contextmanager
@@ -40,12 +40,13 @@ def _loky(address: str | None, workers: int) -> Iterator[int]:
 def _dask(address: str | None, workers: int) -> Iterator[int]:
     # The one entry of this optional extra.
     try:
-        from distributed import Client, LocalCluster
+        import distributed
     except ImportError as exc:
         raise ConfigError("--backend dask needs the dask extra: pip install 'tidebook[dask]'") from exc
-    cluster = None if address else LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    library: Any = distributed
+    cluster = None if address else library.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     try:
-        client = Client(address or cluster, timeout=10)
+        client = library.Client(address or cluster, timeout=5)
     except (OSError, ValueError) as exc:
         raise ConfigError(f"--address: found {address}; no Dask scheduler answers there ({exc})") from exc
     try:

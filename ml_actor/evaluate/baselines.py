@@ -23,6 +23,7 @@ from ml_actor.labels import classify, positions
 from ml_actor.models import LinearModel
 from ml_actor.preparation import Recording
 
+MAJORITY: Final = "majority"
 MAX_ROWS: Final = 60_000
 """Above it the training rows are thinned evenly; a regression on six numbers learns nothing from more."""
 
@@ -74,15 +75,20 @@ class Regression:
 Baseline = Majority | Regression
 
 
-def fit_baselines(train: Sequence[Recording], horizon: int, threshold: float) -> dict[str, Baseline]:
-    """Fit every baseline on the scored rows of `train`."""
+def fit_baseline(name: str, train: Sequence[Recording], horizon: int, threshold: float) -> Baseline:
+    """Fit one baseline on the scored rows of `train`."""
     found = [targets(part.rows, horizon) for part in train]
     classes = classify(np.concatenate([part.moves for part in found]), threshold)
-    fitted: dict[str, Baseline] = {"majority": Majority(shares(classes))}
-    for name, inputs in INPUTS.items():
-        values = np.concatenate([inputs(part.rows, horizon)[own.rows] for part, own in zip(train, found, strict=True)])
-        fitted[name] = Regression(inputs, horizon, _fit(values, classes))
-    return fitted
+    if name == MAJORITY:
+        return Majority(shares(classes))
+    inputs = INPUTS[name]
+    values = np.concatenate([inputs(part.rows, horizon)[own.rows] for part, own in zip(train, found, strict=True)])
+    return Regression(inputs, horizon, _fit(values, classes))
+
+
+def fit_baselines(train: Sequence[Recording], horizon: int, threshold: float) -> dict[str, Baseline]:
+    """Fit every baseline on the scored rows of `train`."""
+    return {name: fit_baseline(name, train, horizon, threshold) for name in (MAJORITY, *INPUTS)}
 
 
 def shares(classes: Int64Array) -> Float64Array:

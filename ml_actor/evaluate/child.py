@@ -8,10 +8,12 @@ code than 0.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -27,12 +29,18 @@ def _say(line: Any) -> None:
     sys.stdout.flush()
 
 
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    # An exception, not the end at once: workers and clusters are shut down on the way out.
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job file in this process, dying with its parent; progress and result on stdout."""
     parser = argparse.ArgumentParser(prog="python -m ml_actor.evaluate", description="Fit, predict and score recordings.")
     parser.add_argument("--job", type=Path, required=True, help="JSON file of an EvaluationJob")
     job = msgspec.json.decode(parser.parse_args(arguments).job.read_bytes(), type=EvaluationJob)
     die_with_parent()
+    signal.signal(signal.SIGTERM, _leave)
     try:
         result = evaluate(job, lambda stage, fraction: _say({"stage": stage, "fraction": fraction}))
     except TidebookError as exc:

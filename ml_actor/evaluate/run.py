@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from framework.dataset.parts import DamagedPart, replace_file
 from framework.dataset.schema import from_table
 from framework.errors import IntegrityError
 from framework.evaluation_job import EvaluatedFile, EvaluationJob, EvaluationResult
-from ml_actor.evaluate.answers import Answer, FoldAnswer, Question, Report, answer_fold, join_answers
+from ml_actor.evaluate.answers import Answer, FoldAnswer, answer_fold, join_answers
 from ml_actor.evaluate.backends import run_all
+from ml_actor.evaluate.fitters import Question, Report
 from ml_actor.evaluate.folds import Fold, Part, folds
 from ml_actor.evaluate.html import report_html
 from ml_actor.evaluate.predictions import predictions_bytes
@@ -54,18 +55,20 @@ def read_part(file: EvaluatedFile) -> Part:
 def _answer_all(cut: Sequence[Fold], job: EvaluationJob, report: Report) -> list[FoldAnswer] | str:
     """Return the answers of all folds in order, or the first refusal."""
     question = Question(horizons=tuple(job.horizons), label=job.label, model=job.model, seed=job.seed)
-    is_here = job.backend == "loky" and job.workers == 1
-    answers: list[FoldAnswer | str] = []
-    if is_here:
-        for done, fold in enumerate(cut):
-            say = _within(report, fold, done, len(cut))
-            answers.append(answer_fold(fold, question, say))
+    answers: Iterator[FoldAnswer | str]
+    if job.backend == "loky" and job.workers == 1 and job.address is None:
+        answers = (answer_fold(fold, question, _within(report, fold, done, len(cut))) for done, fold in enumerate(cut))
     else:
-        report(f"{len(cut)} folds on {job.backend}", 0.1)
+        report(f"{len(cut)} folds on {job.backend}", 0.05)
         calls = [(answer_fold, (fold, question)) for fold in cut]
         answers = run_all(calls, backend=job.backend, address=job.address, workers=job.workers)
-    refusals = [answer for answer in answers if isinstance(answer, str)]
-    return refusals[0] if refusals else [answer for answer in answers if isinstance(answer, FoldAnswer)]
+    good: list[FoldAnswer] = []
+    for answer in answers:
+        if isinstance(answer, str):
+            return answer
+        good.append(answer)
+        report(f"{len(good)} of {len(cut)} folds", 0.05 + 0.85 * len(good) / len(cut))
+    return good
 
 
 def _within(report: Report, fold: Fold, done: int, count: int) -> Report:

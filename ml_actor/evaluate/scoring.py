@@ -10,7 +10,8 @@ import numpy as np
 
 from framework.multiplicity import deflated
 from framework.window import Float64Array, Int64Array
-from ml_actor.evaluate.answers import MAJORITY, MODEL, REGIMES, Answer
+from ml_actor.evaluate.answers import MODEL, REGIMES, Answer
+from ml_actor.evaluate.baselines import MAJORITY
 from ml_actor.evaluate.economics import at_coverages, by_confidence, net_by_block
 from ml_actor.evaluate.metrics import Blocks, Sums, block_rows, equal_mass_bins, interval, make_blocks, up_share
 from ml_actor.evaluation import ECE_BINS, auc, log_losses

@@ -1,7 +1,7 @@
 """Evaluation from the trading side: read recordings, let a child process fit and score, keep count of the tries.
 
 The scratch directory with the rows is removed however it ends. Every run counts as a try at its test recordings, from the moment
-that it starts.
+that it starts; only one that is refused, and so has shown nothing, does not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) 
         files = _with_split(read, options.split)
         number = trials.begin(tried, label=options.label, model=options.model, now_ns=now_ns)
         job = _job(options, files, trials, number)
-        report = run_child(job, Path(scratch), lambda stage, done: on_progress(stage, 0.2 + 0.8 * done))
+        try:
+            report = run_child(job, Path(scratch), lambda stage, done: on_progress(stage, 0.2 + 0.8 * done))
+        except ConfigError:
+            trials.void(number)
+            raise
         trials.end(number, report)
     return report
 

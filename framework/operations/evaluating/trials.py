@@ -17,7 +17,10 @@ FILE_NAME: Final = "trials.jsonl"
 
 
 class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One try as it begins (`test`, `label`, `model`, `ts`), or its Sharpe ratios by horizon when it has ended (`sharpes`)."""
+    """One try as it begins (`test`, `label`, `model`, `ts`), or its Sharpe ratios by horizon when it has ended (`sharpes`).
+
+    A try that was refused is void.
+    """
 
     trial: int
     ts: int = 0
@@ -25,6 +28,7 @@ class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     label: str = ""
     model: str = ""
     sharpes: dict[str, float | None] = {}
+    is_void: bool = False
 
 
 class TrialLog:
@@ -51,12 +55,16 @@ class TrialLog:
         horizons = report["horizons"].items()
         self._append(_Line(trial=number, sharpes={horizon: scored["deflated"]["gain"]["sharpe"] for horizon, scored in horizons}))
 
+    def void(self, number: int) -> None:
+        """Take back a try that was refused before it showed anything."""
+        self._append(_Line(trial=number, is_void=True))
+
     def before(self, number: int) -> Trials:
         """Return how many tries at any of the recordings of try `number` there were up to it, and what those before it found."""
         own = next(line for line in self._lines if line.trial == number and line.test)
-        related = {
-            line.trial for line in self._lines if line.trial <= number and set(line.test) & set(own.test) and line.label == own.label
-        }
+        void = {line.trial for line in self._lines if line.is_void}
+        alike = [line for line in self._lines if set(line.test) & set(own.test) and line.label == own.label]
+        related = {line.trial for line in alike if line.trial <= number} - void
         sharpes: dict[str, list[float]] = {}
         for line in self._lines:
             for horizon, ratio in line.sharpes.items() if line.trial in related else ():

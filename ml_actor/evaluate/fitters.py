@@ -1,0 +1,102 @@
+"""What `--model` names: a baseline, a model of Tidebook, or one of the user's own.
+
+A user's model is a function with the signature of `ml_actor.horizons.fit_horizons`, named by an entry point of the group
+`tidebook.models` or as `module:function`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Final, Protocol
+
+from framework.errors import ConfigError
+from framework.evaluation_job import DEFAULT_MODEL
+from framework.window import Float64Array
+from ml_actor.evaluate.baselines import INPUTS, MAJORITY, Baseline, fit_baseline
+from ml_actor.evaluate.targets import training_threshold
+from ml_actor.horizons import fit_horizons
+from ml_actor.preparation import Recording
+
+GROUP: Final = "tidebook.models"
+BASELINES: Final = (MAJORITY, *INPUTS)
+
+Report = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What every fold is asked."""
+
+    horizons: tuple[int, ...]
+    label: str
+    model: str
+    seed: int
+
+
+class Fitted(Protocol):
+    """What a model is once it has been fitted."""
+
+    def predict_rows(self, recording: Recording) -> Mapping[int, Float64Array]:
+        """Return per horizon (n, 3) probabilities (down, flat, up) of every row, NaN where none is made."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what was chosen and fitted."""
+
+
+class FittedBaseline:
+    """A baseline in the place of a model."""
+
+    def __init__(self, name: str, baselines: Mapping[int, Baseline]) -> None:
+        self._name = name
+        self._baselines = baselines
+
+    def predict_rows(self, recording: Recording) -> dict[int, Float64Array]:
+        """Return per horizon (n, 3) probabilities of every row."""
+        return {horizon: baseline.predict(recording.rows) for horizon, baseline in self._baselines.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Return which baseline it is."""
+        return {"baseline": self._name}
+
+
+def fit_model(question: Question, train: Sequence[Recording], report: Report) -> Fitted | str:
+    """Fit what is asked for on `train` alone, or say why that cannot be done. Raises `ConfigError` for a name that nothing has."""
+    name = question.model
+    if name in BASELINES:
+        thresholds = {horizon: training_threshold(train, horizon, question.label) for horizon in question.horizons}
+        return FittedBaseline(name, {horizon: fit_baseline(name, train, horizon, cut) for horizon, cut in thresholds.items()})
+    function, extra = find_function(name)
+    common = {"horizons": question.horizons, "label": question.label, "seed": question.seed, "report": report}
+    fitted: Fitted | str = function(train, **common, **extra)
+    return fitted
+
+
+def find_function(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the fitting function of a name, and what it takes beyond the common arguments. Raises `ConfigError`."""
+    if name == DEFAULT_MODEL:
+        return fit_horizons, {}
+    found = _imported(name) if ":" in name else _entry_point(name)
+    if found is None:
+        own = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
+        known = ", ".join((*BASELINES, DEFAULT_MODEL, *([own] if own else [])))
+        raise ConfigError(f"--model: found {name[:60]}; allowed {known}, or module:function of your own")
+    if not callable(found) or "horizons" not in inspect.signature(found).parameters:
+        raise ConfigError(f"--model: {name[:60]} is no function like ml_actor.horizons.fit_horizons")
+    return found, {}
+
+
+def _entry_point(name: str) -> Any:
+    point = next(iter(entry_points(group=GROUP, name=name)), None)
+    return _imported(point.value) if point is not None else None
+
+
+def _imported(target: str) -> Any:
+    module_name, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as exc:
+        raise ConfigError(f"--model: {target[:100]} cannot be imported: {type(exc).__name__}: {str(exc)[:200]}") from exc
