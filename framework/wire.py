@@ -84,10 +84,15 @@ class StatusRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="st
 
 
 class ModelsRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="models"):
-    """List versions, or promote / roll back. `action` is `list`, `promote` or `rollback`."""
+    """Look at versions, or decide about them. `action` is `list`, `show`, `compare`, `promote`, `rollback`, `pin` or `unpin`.
+
+    `other_id` is the second version to compare (default: the champion); `reason` is kept with the decision.
+    """
 
     action: Id
     version_id: Id = ""
+    other_id: Id = ""
+    reason: Text = ""
 
 
 class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,10 +171,11 @@ class StatusReply(_Header, array_like=True, frozen=True, kw_only=True, tag="stat
 
 
 class ModelsReply(_Header, array_like=True, frozen=True, kw_only=True, tag="models_reply"):
-    """All versions, newest first, and the champion."""
+    """All versions, newest first, and the champion. `facts` is what the action has to say: decisions, trials, manifests."""
 
     champion: str
     versions: tuple[dict[str, Any], ...]
+    facts: dict[str, Any] = {}
 
 
 class ErrorReply(_Header, array_like=True, frozen=True, kw_only=True, tag="error"):

@@ -77,14 +77,23 @@ class ModelStore(Protocol):
     def versions(self) -> tuple[dict[str, Any], ...]:
         """Return a summary of every version, newest first."""
 
-    def promote(self, version: str) -> None:
-        """Make `version` the champion."""
+    def manifest(self, version: str) -> Any:
+        """Return what a version is."""
 
-    def rollback(self) -> str:
+    def decisions(self) -> Sequence[Any]:
+        """Return every decision about versions, oldest first."""
+
+    def promote(self, version: str, *, reason: str = "") -> None:
+        """Make `version` the champion, for an operator."""
+
+    def rollback(self, *, reason: str = "") -> str:
         """Return to the champion before."""
 
-    def collect(self, keep: int) -> tuple[str, ...]:
-        """Delete old versions."""
+    def pin(self, version: str, *, reason: str = "") -> None:
+        """Keep `version` for ever, and as champion if it is that."""
+
+    def unpin(self, version: str, *, reason: str = "") -> None:
+        """Take the pin off."""
 
 
 class Learning(Protocol):

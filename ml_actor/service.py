@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from framework import wire, wire_json
 from framework.errors import ErrorCode, TidebookError, WireError
 from framework.wire import PROTOCOL_VERSION
+from ml_actor import model_verbs
 from ml_actor.answered import Answered, Claim
 from ml_actor.codecs import Call, Codec, codec_of
 from ml_actor.ports import FeedbackSink, Learning, ModelStore, Predictor, Scored, Trainer
@@ -291,23 +293,21 @@ class MLService:
 
     def _list_models(self, call: Call, now_s: float) -> _Later:  # noqa: ARG002
         request: wire.ModelsRequest = call.request  # type: ignore[assignment]
-        act = {"list": None, "promote": lambda: self._models.promote(request.version_id), "rollback": self._models.rollback}
-        if request.action not in act:
-            raise WireError(ErrorCode.BAD_FIELD, f"action must be one of {', '.join(act)}, got {request.action!r}")
-        change = act[request.action]
 
-        def run() -> tuple[Predictor | None, str, tuple[dict[str, Any], ...]]:
-            predictor = None
-            if change is not None:
-                change()
-                predictor = self._models.load_champion()
-            return predictor, self._models.champion() or "", self._models.versions()
+        def run() -> tuple[Predictor | None, str, tuple[dict[str, Any], ...], dict[str, Any]]:
+            facts = model_verbs.carry_out(self._models, request)
+            predictor = self._models.load_champion() if request.action in model_verbs.SWAPS else None
+            return predictor, self._models.champion() or "", self._models.versions(), facts
 
         def reply(result: Any) -> wire.Reply:
-            predictor, champion, versions = result
+            predictor, champion, versions, facts = result
             if predictor is not None:
                 self.use(predictor)
-            return _fitting(wire.ModelsReply(version=PROTOCOL_VERSION, request_id=request.request_id, champion=champion, versions=versions))
+            if self._learning is not None:
+                facts["learning"] = self._learning.status()
+            return _fitting(
+                wire.ModelsReply(version=PROTOCOL_VERSION, request_id=request.request_id, champion=champion, versions=versions, facts=facts)
+            )
 
         return _Later(run, reply)
 
@@ -334,7 +334,7 @@ def _fitting(reply: wire.ModelsReply) -> wire.ModelsReply:
     """Return the reply with as many of the newest versions as a frame holds."""
     count = MAX_VERSIONS_LISTED
     while True:
-        cut = wire.ModelsReply(version=reply.version, request_id=reply.request_id, champion=reply.champion, versions=reply.versions[:count])
+        cut = msgspec.structs.replace(reply, versions=reply.versions[:count])
         # Half a frame, because the JSON form is the longer one.
         if count <= 1 or len(wire.encode(cut)) <= wire.MAX_FRAME_BYTES // 2:
             return cut

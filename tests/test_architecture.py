@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.dataset",
         "framework.evaluation_job",
         "framework.leak_job",
+        "framework.models_job",
         "framework.explanation_job",
         "framework.backtest_job",
         "framework.multiplicity",

@@ -412,9 +412,11 @@ def test_the_kill_switch_is_set_and_cleared_in_the_journal(run: Run, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["drop"], "models: found drop; allowed list, promote, rollback"),
+        (["drop"], "models: found drop; allowed list, show, compare, promote, rollback, pin, unpin"),
         (["promote"], "models promote: found no version; allowed one that `models list` shows"),
         (["rollback", "v1"], "models rollback: found the version v1; allowed none"),
+        (["compare"], "models compare: found no version; allowed one that `models list` shows"),
+        (["show", "v1", "v2"], "models show: found the second version v2; allowed none"),
     ],
 )
 def test_a_wrong_model_command_is_refused_before_anybody_is_asked(run: Run, arguments: list[str], message: str) -> None:
@@ -490,7 +492,7 @@ def test_models_are_listed_with_the_champion(run: Run, tmp_path: Path) -> None:
         assert json.loads(run("models", "promote", "v0002-b", "--json")[1])["champion"] == "v0001-a"
 
     assert code == 0
-    assert re.search(r"v0001-a │ champion │ +│ yesterday", output)
+    assert re.search(r"v0001-a │ champion │ +│ +│ +│ yesterday", output)
     assert "today\\x1b[31m" in output
     assert seen[1] == control.Models(action="promote", version_id="v0002-b")
 

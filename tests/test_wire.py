@@ -211,6 +211,7 @@ def field_of(kind: type, name: str) -> st.SearchStrategy[Any]:
         "feedback_ids": st.lists(TEXT, max_size=3).map(tuple),
         "versions": st.lists(st.dictionaries(TEXT, FINITE | TEXT | st.booleans(), max_size=3), max_size=3).map(tuple),
         "status": st.dictionaries(TEXT, st.integers(0, 1 << 40) | TEXT, max_size=3),
+        "facts": st.dictionaries(TEXT, st.integers(0, 1 << 40) | TEXT, max_size=3),
     }
     by_type = {"str": TEXT, "float": FINITE, "int": st.integers(-(1 << 63), (1 << 63) - 1), "bool": st.booleans(), "Id": TEXT, "Text": TEXT}
     annotations: dict[str, str] = {}

@@ -18,7 +18,8 @@ import typer
 from framework.cli.evaluate import evaluate
 from framework.cli.explain import explain
 from framework.cli.leaks import check_leaks
-from framework.cli.operate import halt, models, resume, status, stop, train
+from framework.cli.models import models
+from framework.cli.operate import halt, resume, status, stop, train
 from framework.cli.options import Entry
 from framework.cli.output import complain
 from framework.cli.run import create_keys, doctor, ml_service, start

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption
 from framework.cli.output import say, say_json
@@ -21,13 +18,9 @@ from framework.operations.state_dir import StateDir
 from framework.operations.status import Status, status_view
 
 STOP_TIMEOUT_S: Final = 60.0
-MODEL_ACTIONS: Final = ("list", "promote", "rollback")
-MODEL_FACTS: Final = ("horizon_rows", "reason", "promote_reason")
 
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with it.")]
 ConfirmOption = Annotated[bool, typer.Option("--confirm", help="Yes, trade again.")]
-ActionArgument = Annotated[str, typer.Argument(metavar="[list|promote|rollback]", help="What to do; default list.")]
-VersionArgument = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="The version to promote.")]
 
 
 def status(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, is_json: JsonOption = False) -> int:
@@ -86,47 +79,6 @@ def train(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, reason: ReasonOption
     else:
         say("training started; watch it with: main.py status")
     return 0
-
-
-def models(
-    *,
-    action: ActionArgument = "list",
-    version: VersionArgument = None,
-    state_dir: StateDirOption = DEFAULT_STATE_DIR,
-    is_json: JsonOption = False,
-) -> int:
-    """List the model versions, promote one, or roll back to the champion before."""
-    _check_action(action, version)
-    result = control.ask(state_dir, control.Models(action=action, version_id=version))
-    if is_json:
-        say_json(result)
-    else:
-        say(_models_table(result))
-    return 0
-
-
-def _check_action(action: str, version: str | None) -> None:
-    if action not in MODEL_ACTIONS:
-        raise ConfigError(f"models: found {foreign(action, 60)}; allowed {', '.join(MODEL_ACTIONS)}")
-    if action == "promote" and version is None:
-        raise ConfigError("models promote: found no version; allowed one that `models list` shows")
-    if action != "promote" and version is not None:
-        raise ConfigError(f"models {action}: found the version {foreign(version, 60)}; allowed none")
-
-
-def _models_table(result: Any) -> RenderableType:
-    """Return the versions, newest first; the champion is marked. `--json` has every fact that the service gives."""
-    versions = [dict(version) for version in result.get("versions", ())]
-    if not versions:
-        return Text("no model version yet; train one with: main.py train")
-    table = Table(title="Models", title_justify="left")
-    for name in ("version", "", "rows ahead", "trained because", "verdict"):
-        table.add_column(name, overflow="fold")
-    for version in versions:
-        name = str(version.get("version", ""))
-        mark = "champion" if result.get("champion") == name else ""
-        table.add_row(foreign(name, 40), mark, *(Text(foreign(str(version.get(fact, "")), 200)) for fact in MODEL_FACTS))
-    return table
 
 
 def _say_state(state: TradingState, *, is_json: bool) -> int:

@@ -237,12 +237,20 @@ class MLClient:
         reply = await self._ask(wire.StatusReply, lambda request_id: wire.StatusRequest(version=PROTOCOL_VERSION, request_id=request_id))
         return reply.status
 
-    async def models(self, action: str = "list", version_id: str = "") -> wire.ModelsReply:
-        """List the versions, or `promote` one, or `rollback`. Raises as `train`."""
-        return await self._ask(
-            wire.ModelsReply,
-            lambda request_id: wire.ModelsRequest(version=PROTOCOL_VERSION, request_id=request_id, action=action, version_id=version_id),
-        )
+    async def models(self, action: str = "list", version_id: str = "", *, other_id: str = "", reason: str = "") -> wire.ModelsReply:
+        """Look at versions or decide about them (`wire.ModelsRequest`). Raises as `train`."""
+
+        def build(request_id: str) -> wire.ModelsRequest:
+            return wire.ModelsRequest(
+                version=PROTOCOL_VERSION,
+                request_id=request_id,
+                action=action,
+                version_id=version_id,
+                other_id=other_id,
+                reason=reason[:1_000],
+            )
+
+        return await self._ask(wire.ModelsReply, build)
 
     async def _ask(self, kind: type[Answer], build: Callable[[str], Request]) -> Answer:
         answer: asyncio.Future[tuple[Result, str]] = asyncio.get_running_loop().create_future()

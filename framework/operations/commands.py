@@ -111,5 +111,7 @@ class Commands:
     async def _models(self, command: Models) -> Any:
         if self._process.client is None or not self._process.client.is_up:
             raise StartRefused("the ML process is not up; see: main.py status")
-        reply = await self._process.client.models(command.action, command.version_id or "")
-        return {"champion": reply.champion, "versions": reply.versions}
+        reply = await self._process.client.models(
+            command.action, command.version_id or "", other_id=command.other_id or "", reason=foreign(command.reason)
+        )
+        return {"champion": reply.champion, "versions": reply.versions, "facts": reply.facts}

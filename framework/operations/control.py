@@ -85,10 +85,12 @@ class Train(Command, frozen=True, kw_only=True, tag="train"):
 
 
 class Models(Command, frozen=True, kw_only=True, tag="models"):
-    """List the model versions, promote one, or roll back to the champion before."""
+    """Look at the model versions or decide about them, as `framework.wire.ModelsRequest`."""
 
     action: str = "list"
     version_id: str | None = None
+    other_id: str | None = None
+    reason: str = ""
 
 
 AnyCommand = Ping | GetStatus | ListStrategies | Deploy | Undeploy | Stop | Halt | Resume | Train | Models

@@ -69,17 +69,20 @@ class FakeModels:
     def versions(self) -> tuple[dict[str, Any], ...]:
         return self.known
 
-    def promote(self, version: str) -> None:
-        self.acts.append(f"promote {version}")
+    def decisions(self) -> tuple[Any, ...]:
+        return ()
+
+    def promote(self, version: str, *, reason: str = "") -> None:
+        self.acts.append(f"promote {version} {reason}".strip())
         if self.fault:
             raise self.fault
 
-    def rollback(self) -> str:
-        self.acts.append("rollback")
+    def rollback(self, *, reason: str = "") -> str:
+        self.acts.append(f"rollback {reason}".strip())
         return "v1"
 
-    def collect(self, keep: int) -> tuple[str, ...]:
-        return ()
+    def pin(self, version: str, *, reason: str = "") -> None:
+        self.acts.append(f"pin {version} {reason}".strip())
 
 
 class FakeTrainer:
@@ -376,7 +379,7 @@ def test_an_unknown_action_is_refused_with_the_known_ones() -> None:
     reply = Bench().ask(wire.encode(wire.ModelsRequest(**HEAD, request_id="m", action="delete")))
 
     assert reply.code == ErrorCode.BAD_FIELD
-    assert "list, promote, rollback" in reply.message
+    assert "list, show, compare, promote, rollback, pin, unpin" in reply.message
 
 
 def test_more_versions_than_a_frame_holds_are_cut_to_the_newest() -> None:

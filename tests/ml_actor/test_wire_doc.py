@@ -27,7 +27,7 @@ VERSION = "v0003-1a2b3c4d"
 EXAMPLES = re.findall(r"```json request\n(.*?)```\s+```json reply\n(.*?)```", WIRE, re.DOTALL)
 
 
-def refuse(version: str) -> None:
+def refuse(version: str, **_: Any) -> None:
     raise UnknownVersion(f"no version {version!r}")
 
 
@@ -35,7 +35,7 @@ def make_service() -> MLService:
     scores = SimpleNamespace(p_down=0.1, p_flat=0.15, p_up=0.75, flow_type=FlowType.BUY, confidence=0.75, regime=1, shock_score=0.42)
     predictor: Any = SimpleNamespace(version=VERSION, window_rows=100, horizon_rows=20, is_calibrated=True, predict=lambda window: scores)
     versions = ({"version": VERSION, "is_champion": True},)
-    models: Any = SimpleNamespace(champion=lambda: VERSION, versions=lambda: versions, promote=refuse, rollback=None)
+    models: Any = SimpleNamespace(champion=lambda: VERSION, versions=lambda: versions, decisions=lambda: (), promote=refuse, rollback=None)
     trainer: Any = SimpleNamespace(is_running=False, status=dict, start=lambda reason: ("job-1705314615000", True))
     store: Any = SimpleNamespace(count=0, add=lambda items, received_ns: len(items))
     service = MLService(models, trainer, store, wall_ns=lambda: 0, timer=lambda: 0.0)
