@@ -40,7 +40,8 @@ def run_job(module: str, job: msgspec.Struct, scratch: Path, on_line: Callable[[
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
         try:
             assert child.stdout is not None
-            result = _listen(child.stdout, on_line)
+            with child.stdout:
+                result = _listen(child.stdout, on_line)
             code = child.wait()
         finally:
             _end(child)

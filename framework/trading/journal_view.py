@@ -54,9 +54,9 @@ class JournalView:
         except msgspec.DecodeError as exc:
             raise IntegrityError(f"{self._path}: record {seq} ({kind.__name__}) cannot be read: {exc}") from exc
 
-    def _rows(self, query: str, parameters: Sequence[Any]) -> Iterator[Any]:
+    def _rows(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         try:
-            yield from self._database.execute(query, parameters)
+            return self._database.execute(query, parameters).fetchall()
         except sqlite3.Error as exc:
             raise _fault(self._path, exc) from exc
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 from framework.window import Float64Array, Int64Array
 
@@ -34,11 +35,14 @@ class Estimate:
     high: Float64Array
 
 
-def bootstrap(value: Float64Array, drawn: Float64Array) -> Estimate:
-    """Return an estimate from its value (F,) and what it is in `DRAWS` draws of the blocks (draws, F)."""
-    tail = 50 * (1 - INTERVAL)
-    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
-    return Estimate(value=value, error=drawn.std(axis=0, ddof=1), low=low, high=high)
+def bootstrap(value: Float64Array, drawn: Float64Array, blocks: int) -> Estimate:
+    """Return an estimate from its value (F,) and what it is in `DRAWS` draws of `blocks` blocks (draws, F).
+
+    Few blocks make percentiles too narrow, so the interval is Student's, with the error of that many independent units.
+    """
+    error = drawn.std(axis=0, ddof=1) * math.sqrt(blocks / max(1, blocks - 1))
+    width = float(student.isf((1 - INTERVAL) / 2, max(1, blocks - 1))) * error
+    return Estimate(value=value, error=error, low=value - width, high=value + width)
 
 
 def block_weights(blocks: int, seed: int) -> Float64Array:
@@ -72,7 +76,7 @@ def direction_auc(columns: Float64Array, moves: Int64Array, is_valid: Any, *, se
     weights = block_weights(blocks, seed)
     drawn = _difference(*(weights @ part for part in parts))
     whole = _difference(*(part.sum(axis=0, keepdims=True) for part in parts))
-    return bootstrap(whole[0], drawn)
+    return bootstrap(whole[0], drawn, blocks)
 
 
 def _mean_known(ranks: Float64Array) -> Float64Array:
@@ -89,7 +93,7 @@ def mean_of(values: Float64Array, rows: Int64Array, total_rows: int, *, seed: in
     blocks = max(1, total_rows // BLOCK_ROWS)
     sums, counts = block_sums(values, rows, blocks), block_sums(np.ones((len(rows), 1)), rows, blocks)
     weights = block_weights(blocks, seed)
-    return bootstrap(values.mean(axis=0), (weights @ sums) / np.maximum(weights @ counts, 1))
+    return bootstrap(values.mean(axis=0), (weights @ sums) / np.maximum(weights @ counts, 1), blocks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

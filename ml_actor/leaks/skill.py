@@ -121,7 +121,7 @@ def _judge_planted(title: str, check: str, values: Float64Array, rows: Int64Arra
     sums = chance.block_sums(values, rows, blocks)
     drawn = chance.block_weights(blocks, job.seed) @ sums
     ratio = float(values[:, 0].sum() / values[:, 1].sum())
-    interval = chance.bootstrap(np.array([ratio]), (drawn[:, 0] / drawn[:, 1])[:, None])
+    interval = chance.bootstrap(np.array([ratio]), (drawn[:, 0] / drawn[:, 1])[:, None], blocks)
     low, high, best = float(interval.low[0]), float(interval.high[0]), float(values[:, 1].mean())
     numbers = {"found_share": ratio, "low": low, "high": high, "best_gain_nats": best, "seeds": float(job.seeds)}
     detail = f"gains {ratio:.1%} of what the best possible model gains ({best:.4f} nats a row; 95 %: {low:.1%} to {high:.1%})"

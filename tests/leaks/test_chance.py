@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ def test_intervals_of_honest_scores_hold_chance_as_often_as_they_say() -> None:
     for seed in range(60):
         made = generate(6_000, seed=seed, strength=0.0)
         rows = made.recording.rows
-        column = rows.bid_sizes[:, :1].astype(np.float64) - rows.ask_sizes[:, :1]
+        column: Any = rows.bid_sizes[:, :1].astype(np.float64) - rows.ask_sizes[:, :1]
         estimates.append(chance.direction_auc(column, *scored(made, 20), seed=seed))
 
     z = np.array([one.value[0] / one.error[0] for one in estimates])
