@@ -299,6 +299,17 @@ def check_a_restored_order_rests_again_and_can_be_canceled(desk: Desk) -> None:
     assert fills[0].trade_id == f"T-{intent.client_order_id}-{2 + fills[0].last_quantity}"
 
 
+def check_an_order_that_the_venue_knows_is_not_restored_over_it(desk: Desk) -> None:
+    intent = desk.order(Side.BUY, 1)
+    desk.venue.submit(intent)
+    desk.wait(0.1)
+    desk.venue.restore([RestingOrder(intent, "V-1", 1, 0, desk.bid_ticks() - 30)])
+    desk.venue.reconcile((intent.client_order_id,))
+    desk.wait(0.1)
+
+    assert desk.said(intent.client_order_id) == [ReportKind.ACCEPTED, ReportKind.FILLED] * 2
+
+
 def check_an_order_type_that_the_venue_does_not_know_is_rejected(desk: Desk) -> None:
     stop = msgspec.structs.replace(desk.order(Side.BUY, 1), order_type=OrderType.STOP, stop_ticks=desk.ask_ticks() + 5)
     desk.venue.submit(stop)

@@ -144,9 +144,14 @@ class OpenOrders:
         self._travel(lambda: self._reconcile(wanted))
 
     def restore(self, orders: Iterable[RestingOrder]) -> None:
-        """Take back orders of the run before; each joins the end of its queue. Nothing is said but what happens to them."""
+        """Take back orders of the run before; each joins the end of its queue. Nothing is said but what happens to them.
+
+        One that was here in this run is left alone: the venue knows better.
+        """
         for known in orders:
             intent = known.intent
+            if intent.client_order_id in self._ids:
+                continue
             order = OpenOrder(intent, known.venue_order_id, known.quantity, known.limit_ticks, known.filled_quantity)
             self._use(intent.client_order_id)
             self._orders[intent.client_order_id] = order

@@ -53,7 +53,10 @@ class Venue(Protocol):
         """
 
     def restore(self, orders: Iterable[RestingOrder]) -> None:
-        """Take back the orders of the run before, before `reconcile`: for a venue inside this process. Others keep them, and do nothing."""
+        """Take back the orders of the run before, before `reconcile`: for a venue inside this process. Others keep them, and do nothing.
+
+        An order that the venue knows in this run is left alone.
+        """
 
     def stop(self) -> None:
         """End; open orders get no further report."""

@@ -53,8 +53,6 @@ class ScriptedVenue:
         self.asked: list[str] = []
         self.replaced: list[ReplaceOrder] = []
         self.restored: list[RestingOrder] = []
-        self.replaced: list[ReplaceOrder] = []
-        self.restored: list[RestingOrder] = []
 
     def start(self, clock: Clock, sink: Callable[[ExecutionReport], None]) -> None: ...
 
