@@ -156,6 +156,20 @@ def test_a_split_teaches_the_first_share_of_the_rows_and_tests_the_rest(run: Run
     assert pq.read_table("p.parquet").column("row").to_pylist() == [*range(1_600, 2_990)]
 
 
+def assert_anybody_gets_the_same(folder: Path, scores: dict[str, dict[str, float]], *, rows: int) -> None:
+    """Score the predictions by the script in the docs."""
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "sys.argv" in block)
+    (folder / "score.py").write_text(code)
+    argv = [sys.executable, str(folder / "score.py"), "p.parquet", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    horizon, count, loss, correlation, area = done.stdout.split()
+    assert (int(horizon), int(count)) == (10, rows)
+    for text, score in ((loss, "log_loss"), (correlation, "mcc"), (area, "auc_up_down")):
+        assert float(text) == pytest.approx(scores[score]["value"], abs=1e-9)
+
+
 CLUSTER = """
 from distributed import LocalCluster
 cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
@@ -260,5 +274,6 @@ def test_a_synthetic_market_is_predicted_better_than_by_the_baselines(run: Run, 
     assert page.count("<svg") == 5
     assert not re.search(r"https?:|<script|<link|@import|src=|url[(]", page), "the page needs nothing from elsewhere"
     assert sorted(path.name for path in Path().iterdir()) == [".tidebook", "p.parquet", "r.html"]
+    assert_anybody_gets_the_same(tmp_path, scores["model"], rows=2_780)
     net = report["horizons"]["10"]["coverage"]["0.05"]["by_latency"]["next_row"]["net_ticks"]
     assert net["value"] < 0, "a taker does not profit"
