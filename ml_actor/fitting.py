@@ -139,14 +139,15 @@ def _median(column: Float64Array) -> float:
 
 def fit_linear(train: Examples, *, strength: float = 5e-4) -> LinearModel:
     """Fit multinomial logistic regression on standardised, clipped, mean-imputed features."""
-    offset, scale = _moments(train.features)
+    offset, scale = moments(train.features)
     shape = LinearModel(offset=offset, scale=scale, weights=np.zeros((3, len(offset))), intercept=np.zeros(3))
     model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
     model.fit(shape.standardised(train.features), train.classes, sample_weight=train.weights)
     return LinearModel(offset=offset, scale=scale, weights=np.ascontiguousarray(model.coef_), intercept=model.intercept_)
 
 
-def _moments(features: Float64Array) -> tuple[Float64Array, Float64Array]:
+def moments(features: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return mean and standard deviation of each column over what is known in it; a column that never changes has 1."""
     known = ~np.isnan(features)
     counts = np.maximum(known.sum(axis=0), 1)
     filled = np.where(known, features, 0.0)
@@ -173,8 +174,10 @@ def choose_tree_weight(linear: Float64Array, trees: Float64Array, classes: Int64
     return min(TREE_WEIGHTS, key=lambda weight: float(log_losses(pool(linear, trees, weight), classes).mean()))
 
 
-def calibrate(raw: Float64Array, classes: Int64Array, *, gap_rows: int) -> Calibration:
-    """Fit every kind of map on the earlier half of a slice, take the best log-loss on the later half, refit on all of it.
+def calibrate(
+    raw: Float64Array, classes: Int64Array, *, gap_rows: int, kinds: Sequence[CalibrationKind] = tuple(CalibrationKind)[1:]
+) -> Calibration:
+    """Fit maps of all `kinds` on the earlier half of a slice, take the best log-loss on the later half, refit on all of it.
 
     `gap_rows` rows between the halves are left out (overlapping labels). Below 300 rows nothing is fitted.
     """
@@ -182,7 +185,7 @@ def calibrate(raw: Float64Array, classes: Int64Array, *, gap_rows: int) -> Calib
     if half - gap_rows < MIN_CALIBRATION_ROWS // 2 or len(np.unique(classes[: half - gap_rows])) < 3 or len(np.unique(classes)) < 3:
         return Calibration(kind=CalibrationKind.NONE, parameters=np.zeros(0))
     early, late = slice(0, half - gap_rows), slice(half, len(classes))
-    kinds = [kind for kind in _FITS if kind is not CalibrationKind.ISOTONIC or half >= MIN_ISOTONIC_ROWS]
+    kinds = [kind for kind in kinds if kind is not CalibrationKind.ISOTONIC or half >= MIN_ISOTONIC_ROWS]
     losses = {kind: log_losses(_FITS[kind](raw[early], classes[early]).apply(raw[late]), classes[late]).mean() for kind in kinds}
     return _FITS[min(kinds, key=lambda kind: float(losses[kind]))](raw, classes)
 
@@ -232,6 +235,7 @@ def _isotonic(values: Float64Array, happened: Any) -> tuple[Float64Array, Float6
 
 
 _FITS: Final = {
+    CalibrationKind.NONE: lambda *_: Calibration(kind=CalibrationKind.NONE, parameters=np.zeros(0)),
     CalibrationKind.SIGMOID: _fit_sigmoid,
     CalibrationKind.TEMPERATURE: _fit_temperature,
     CalibrationKind.VECTOR: _fit_vector,

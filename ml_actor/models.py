@@ -35,7 +35,7 @@ class LinearModel:
 
     def standardised(self, features: Float64Array) -> Float64Array:
         """Return features in standard deviations of the training rows, clipped at 5; NaN becomes their mean (0)."""
-        return np.asarray(_standardised(features, self.offset, self.scale))
+        return standardised(features, self.offset, self.scale)
 
     def scores(self, features: Float64Array) -> Float64Array:
         """Return (n, 3) log-odds up to a constant per row."""
@@ -118,6 +118,11 @@ def pool(linear: Float64Array, trees: Float64Array, tree_weight: float) -> Float
 
 
 # Compiled, because for one row numpy's calls cost more than the arithmetic; and sums in one order for one row and many.
+
+
+def standardised(features: Float64Array, offset: Float64Array, scale: Float64Array) -> Float64Array:
+    """Return features in units of `scale` from `offset`, clipped at 5; NaN becomes 0."""
+    return np.asarray(_standardised(features, offset, scale))
 
 
 @njit(cache=True)
