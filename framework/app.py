@@ -46,6 +46,7 @@ from framework.operations.trading_process import Tally, TradingProcess, take_cle
 from framework.operations.trainings import Trainings
 from framework.trading.execution import ExecutionActor
 from framework.trading.journal import Journal
+from framework.trading.fold import JournalFold, replay
 from framework.trading.portfolio import Portfolio
 from framework.trading.risk import RiskGate
 
@@ -96,7 +97,8 @@ def build(
     written on the loop at any speed (tests in virtual time); `session` sets this process apart from others that talk to the
     same service.
     """
-    market = open_market(options, journal)
+    past = replay(journal)
+    market = open_market(options, journal, past)
     clock = EventClock(market.start_ns)
     tally = Tally(journal, then=tap)
     bus = EventBus(schedule=asyncio.get_running_loop().call_soon, tap=tally)
@@ -120,7 +122,7 @@ def build(
             bus, clock, writer, trigger=TrainingTrigger.of(options.config.training), request_training=wires.call("request_training")
         ),
         writer=writer,
-        host=StrategyHost(desk, used_ids(journal, was_clean=take_clean_mark(journal))),
+        host=StrategyHost(desk, used_ids(past, was_clean=take_clean_mark(journal))),
         tally=tally,
         lag=LoopLagMonitor(timer=time.monotonic),
         link=link,
@@ -176,6 +178,7 @@ def _desk(  # noqa: PLR0917
     market: Market,
     market_data: MarketData,
     bus: EventBus,
+    past: JournalFold,
     pacer: Pacer,
     clock: EventClock,
     wires: Wires,
@@ -200,7 +203,8 @@ def _desk(  # noqa: PLR0917
         journal=journal,
         supervisor=supervisor,
         execution=execution,
-        feedback=FeedbackActor(bus, clock, journal),
+        feedback=FeedbackActor(bus, clock, journal, past=past),
+        past=past,
         buffers={instrument_id: DomBuffer(instrument, rows) for instrument_id, instrument in market.instruments.items()},
         instruments=market.instruments,
         bad_spell=market_data.bad_spell,

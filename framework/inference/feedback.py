@@ -32,6 +32,7 @@ from framework.messages import (
     SessionChanged,
 )
 from framework.model import CLOSED, NS_PER_S, Instrument
+from framework.trading.fold import JournalFold
 from framework.trading.journal import Journal
 
 FEEDBACK: Final = "feedback"
@@ -61,11 +62,20 @@ class FeedbackActor(Actor):
     unsent ones per strategy (the oldest is dropped, counted). All times are market time.
     """
 
-    def __init__(self, bus: EventBus, clock: Clock, journal: Journal, *, outcome_after_s: float = 60.0, max_open: int = 10_000) -> None:
+    def __init__(
+        self,
+        bus: EventBus,
+        clock: Clock,
+        journal: Journal,
+        *,
+        past: JournalFold | None = None,
+        outcome_after_s: float = 60.0,
+        max_open: int = 10_000,
+    ) -> None:
         super().__init__(FEEDBACK)
         self._bus = bus
         self._clock = clock
-        self._kept = FeedbackLog(journal)
+        self._kept = FeedbackLog(journal, past)
         if outcome_after_s < _LONGEST_MARKOUT_S:
             raise ValueError(f"outcome_after_s must be at least the longest markout, {_LONGEST_MARKOUT_S} s, got {outcome_after_s}")
         self._outcome_after_ns = round(outcome_after_s * NS_PER_S)

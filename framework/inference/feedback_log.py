@@ -9,7 +9,8 @@ from typing import Final
 
 from framework.errors import StorageError
 from framework.inference.outcomes import OpenDecision
-from framework.messages import DecisionClosed, DecisionMade, ExecutionReport, Feedback
+from framework.messages import DecisionClosed, DecisionMade, Feedback
+from framework.trading.fold import JournalFold, replay
 from framework.trading.journal import Journal
 
 CLEAN: Final = "feedback_stopped_cleanly"
@@ -22,8 +23,9 @@ class FeedbackLog:
     ML process.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, past: JournalFold | None = None) -> None:
         self._journal = journal
+        self._past = past
         self._log = logging.getLogger("FeedbackActor")
         self.errors = 0
 
@@ -42,7 +44,7 @@ class FeedbackLog:
     def recover(self, now_ns: int) -> list[Feedback]:
         """Return all unsent feedback, oldest first; after a kill, the decisions that it left open are closed first."""
         if self._journal.get_meta(CLEAN) == "no":
-            for feedback in interrupted(self._journal, now_ns):
+            for feedback in interrupted(self._past or replay(self._journal), now_ns):
                 self.keep(feedback)
         self._write(lambda: self._journal.set_meta(CLEAN, "no"))
         return self._journal.pending_feedback()
@@ -76,25 +78,13 @@ def closing(feedback: Feedback) -> DecisionClosed:
     )
 
 
-def interrupted(journal: Journal, now_ns: int) -> list[Feedback]:
+def interrupted(past: JournalFold, now_ns: int) -> list[Feedback]:
     """Return feedback for the decisions that were open when the process died: executed or not, and nothing else is known.
 
-    A restart is a joint, so there are no markouts. Reads every decision of the journal once.
+    A restart is a joint, so there are no markouts.
     """
-    opened: dict[str, DecisionMade] = {}
-    for record in journal.records("DecisionMade", "DecisionClosed"):
-        if isinstance(record.message, DecisionMade):
-            opened[record.key] = record.message
-        else:
-            opened.pop(record.key, None)
-    filled = _filled_orders(journal) if any(decision.client_order_ids for decision in opened.values()) else set[str]()
-    entries = [OpenDecision(decision, None) for decision in opened.values()]
+    entries = [OpenDecision(decision, None) for decision in past.open_decisions.values()]
     for entry in entries:
         # An open lot, as far as anybody knows: the outcome is EXECUTED.
-        entry.filled = entry.opened = len(filled.intersection(entry.decision.client_order_ids))
+        entry.filled = entry.opened = sum(name in past.filled_orders for name in entry.decision.client_order_ids)
     return [entry.to_feedback(now_ns) for entry in entries]
-
-
-def _filled_orders(journal: Journal) -> set[str]:
-    reports = (record.message for record in journal.records("ExecutionReport"))
-    return {report.client_order_id for report in reports if isinstance(report, ExecutionReport) and report.last_quantity > 0}

@@ -12,6 +12,7 @@ from framework.market.feed import Feed
 from framework.market.formats import open_feed
 from framework.messages import BookSnapshot, Message, SubmitOrder
 from framework.model import NS_PER_S, Instrument
+from framework.trading.fold import JournalFold
 from framework.operations.options import StartOptions
 from framework.trading.journal import Journal
 from framework.venues.paper import PaperVenue
@@ -41,14 +42,14 @@ class Market:
     is_simulated: bool
 
 
-def open_market(options: StartOptions, journal: Journal) -> Market:
+def open_market(options: StartOptions, journal: Journal, past: JournalFold) -> Market:
     """Open the market that `start` was asked for. Raises `ConfigError` for a file that cannot be replayed."""
-    return _simulated(options, journal) if options.is_simulated else _replayed(options)
+    return _simulated(options, journal, past) if options.is_simulated else _replayed(options)
 
 
-def _simulated(options: StartOptions, journal: Journal) -> Market:
+def _simulated(options: StartOptions, journal: Journal, past: JournalFold) -> Market:
     config: MainConfig = options.config
-    point = last_point(journal)
+    point = last_point(journal, past)
     market = SimulatedMarket(
         config.simulated_market,
         config.paper,
@@ -80,7 +81,7 @@ def _replayed(options: StartOptions) -> Market:
     )
 
 
-def last_point(journal: Journal) -> MarketPoint:
+def last_point(journal: Journal, past: JournalFold) -> MarketPoint:
     """Return where the simulated market goes on; its usual beginning if it never ran.
 
     Never before our last order there: a run that was killed may have remembered less than it traded.
@@ -89,12 +90,8 @@ def last_point(journal: Journal) -> MarketPoint:
     point = MarketPoint(ts_event=DEFAULT_START_NS, mid_ticks=START_MID_TICKS)
     if stored is not None:
         point = msgspec.json.decode(stored, type=MarketPoint)
-    last_order_ns = max((record.ts_event for record in journal.records("SubmitOrder") if _is_simulated(record.message)), default=0)
+    last_order_ns = past.last_order_ns.get(INSTRUMENT.instrument_id, 0)
     return msgspec.structs.replace(point, ts_event=max(point.ts_event, _next_second(last_order_ns)))
-
-
-def _is_simulated(message: Message) -> bool:
-    return isinstance(message, SubmitOrder) and message.instrument_id == INSTRUMENT.instrument_id
 
 
 def _next_second(ns: int) -> int:

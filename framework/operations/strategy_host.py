@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,16 +17,16 @@ from framework.inference.outbox import OutboxSettings
 from framework.kernel.bus import EventBus
 from framework.kernel.supervisor import Policy, Supervisor
 from framework.market.dom import DomBuffer
-from framework.messages import DecisionMade, OrderUpdated, StrategyQuarantined, SubmitOrder
+from framework.messages import StrategyQuarantined
 from framework.model import Instrument
 from framework.operations.deployments import Deployment
 from framework.strategy import IdSequence, Recovered, Strategy, StrategyActor, StrategyContext
 from framework.trading.execution import ExecutionActor
+from framework.trading.fold import JournalFold
 from framework.trading.journal import Journal
 
 ID_MARGIN: Final = 10_000
 """Ids of one kind that a run may have used in the last second before it was killed, without a trace in the journal."""
-_NUMBER: Final = re.compile(r"^(.+?-d?)(\d+)$")
 
 
 @dataclass(slots=True)
@@ -48,6 +47,7 @@ class Desk:
     bus: EventBus
     clock: EventClock
     journal: Journal
+    past: JournalFold
     supervisor: Supervisor
     execution: ExecutionActor
     feedback: FeedbackActor
@@ -179,13 +179,6 @@ class StrategyHost:
         )
 
 
-def used_ids(journal: Journal, *, was_clean: bool) -> UsedIds:
-    """Read from the journal which ids earlier runs used; after a kill, its last second may be missing for any prefix."""
-    found: dict[str, int] = {}
-    for record in journal.records("SubmitOrder", "OrderUpdated", "DecisionMade"):
-        match record.message:
-            case SubmitOrder(client_order_id=one) | OrderUpdated(client_order_id=one) | DecisionMade(decision_id=one):
-                number = _NUMBER.match(one)
-                if number is not None:
-                    found[number[1]] = max(found.get(number[1], 0), int(number[2]))
-    return UsedIds(found, 0 if was_clean else ID_MARGIN)
+def used_ids(past: JournalFold, *, was_clean: bool) -> UsedIds:
+    """Return which ids earlier runs used; after a kill, its last second may be missing for any prefix."""
+    return UsedIds(dict(past.ids), 0 if was_clean else ID_MARGIN)

@@ -24,9 +24,11 @@ from framework.model import NS_PER_S, TradingState
 from framework.operations.markets import Market, remember_point
 from framework.operations.ml_link import Clients, MLLink
 from framework.operations.options import StartOptions
+from framework.operations.run_record import run_ended, run_started, write
 from framework.operations.strategy_host import Desk, StrategyHost
 from framework.operations.trainings import Trainings
 from framework.trading.journal import Journal
+from framework.trading.snapshots import SnapshotKeeper
 
 FLUSH_S: Final = 1.0
 PREDICTIONS_SHOWN: Final = 6
@@ -98,6 +100,7 @@ class TradingProcess:
     ml_detail: str = ""
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     ml_known: asyncio.Event = field(default_factory=asyncio.Event)
+    keeper: SnapshotKeeper = field(init=False)
     _open_before: int = 0
 
     # --- life ------------------------------------------------------------------------------------------------------------
@@ -105,13 +108,16 @@ class TradingProcess:
     def recover(self) -> None:
         """Bring back orders, positions and trading state. Raises `StoppedByKill` while the kill switch is set."""
         execution = self.desk.execution
-        self._open_before = execution.recover()
+        self._open_before = execution.recover(self.desk.past)
+        self.keeper = SnapshotKeeper(self.desk.journal, self.desk.past, execution.blotter)
         if execution.state is TradingState.HALTED:
             raise StoppedByKill(f"trading is halted ({execution.state_reason}); clear it with: main.py resume --confirm")
 
     def start(self) -> None:
         """Start every actor, bottom-up, and ask the venue about orders of the run before. Strategies are started by the host."""
         desk = self.desk
+        started = run_started(self.options, desk.journal, self.market.instruments.values(), desk.clock.now_ns())
+        write(desk.journal, started)
         self.market.venue.start(desk.clock, self._on_report)
         desk.supervisor.start(desk.execution)
         desk.supervisor.start(desk.feedback)
@@ -193,6 +199,9 @@ class TradingProcess:
         await self._deliver_feedback()
         await self._close_files()
         self._remember()
+        now_ns = self.desk.clock.now_ns()
+        write(self.desk.journal, run_ended(self.desk.journal, self.reason, now_ns))
+        self.keeper.finish(now_ns)
         self.desk.journal.set_meta(CLEAN, "1")
 
     async def _close_files(self) -> None:
@@ -222,6 +231,7 @@ class TradingProcess:
                 if book is not None:
                     remember_point(self.desk.journal, book)
             self.desk.journal.flush()
+            self.keeper.keep_up(self.desk.clock.now_ns())
         except StorageError as exc:
             log.error("%s", exc)
 

@@ -31,11 +31,12 @@ from framework.messages import (
 )
 from framework.model import Instrument, OrderStatus, Side, TradingState
 from framework.trading.blotter import Blotter, distrust
+from framework.trading.fold import JournalFold, replay, restore_blotter
 from framework.trading.journal import Journal, is_recordable
 from framework.trading.orders import Effect, Order
 from framework.trading.outgoing import Outgoing
 from framework.trading.portfolio import Portfolio
-from framework.trading.risk import RiskGate
+from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.sight import Sight
 from framework.venues.port import RestingOrder, Venue
 
@@ -157,15 +158,22 @@ class ExecutionActor(Actor):
             self._out.cancel(order)
         return len(wanted)
 
-    def recover(self) -> int:
-        """Fold the journal into orders, positions and trading state; return how many orders were open. Call `reconcile` next.
+    def recover(self, past: JournalFold | None = None) -> int:
+        """Take orders, positions and trading state from the fold of the journal; return how many orders were open. `reconcile` is next.
 
         Orders in instruments of another market (a run on another feed) wait in the journal until that market is back. Raises
         `IntegrityError` for a journal whose hash chain does not hold.
         """
-        self._journal.verify()
-        for record in self._journal.records(*Blotter.KINDS):
-            self.blotter.take(record)
+        past = replay(self._journal) if past is None else past
+        facts = past.facts()
+        restore_blotter(self.blotter, facts)
+        if facts.limits_digest == limits_digest(self.gate.limits.config):
+            for change in facts.tightened:
+                self.gate.limits.tighten(Tightening(scope=change.scope, key=change.key, value=change.value))
+        for order in facts.sent:
+            if self.sight.knows(order.instrument_id):
+                ticks = order.limit_ticks or 0
+                self.gate.note(order, self.sight.contract_value(order.instrument_id, ticks) * order.quantity, order.ts_event)
         self.counts.clear()
         return len(self._mine())
 

@@ -159,7 +159,7 @@ class JournalFold:
             format=FORMAT,
             state=blotter.state,
             state_reason=blotter.state_reason,
-            orders=tuple(_order_facts(order) for order in blotter.open.values()),
+            orders=tuple(order_facts(order) for order in blotter.open.values()),
             positions=tuple(
                 _position_facts(strategy_id, position, losses.bases().get((strategy_id, instrument_id)))
                 for (strategy_id, instrument_id), position in sorted(blotter.portfolio.everything().items(), key=lambda item: item[0])
@@ -200,7 +200,12 @@ def restore_blotter(blotter: Blotter, facts: Facts) -> None:
     """Bring a fresh blotter to the state that facts describe."""
     blotter.state, blotter.state_reason = facts.state, facts.state_reason
     blotter.portfolio.learn(position.instrument for position in facts.positions)
-    blotter.portfolio.restore({(one.strategy_id, one.instrument.instrument_id): _position(one) for one in facts.positions})
+    blotter.portfolio.restore(
+        {
+            (one.strategy_id, one.instrument.instrument_id): _position(one, blotter.portfolio.instrument(one.instrument.instrument_id))
+            for one in facts.positions
+        }
+    )
     blotter.losses.restore(facts.losses, facts.fills, facts.marks)
     blotter.losses.restore_bases(
         {(one.strategy_id, one.instrument.instrument_id): one.trade_base for one in facts.positions if one.trade_base is not None}
@@ -233,7 +238,8 @@ def replay(journal: Journal, *, until: int | None = None, uses_snapshots: bool =
     return fold
 
 
-def _order_facts(order: Order) -> OrderFacts:
+def order_facts(order: Order) -> OrderFacts:
+    """Return an order as a snapshot holds it."""
     values = {name: getattr(order, name) for name in OrderFacts.__struct_fields__ if name != "trade_ids"}
     return OrderFacts(**values, trade_ids=sorted(order.trade_ids))
 
@@ -259,8 +265,8 @@ def _position_facts(strategy_id: str, position: Position, base: Decimal | None) 
     )
 
 
-def _position(facts: PositionFacts) -> Position:
-    return Position(facts.instrument, facts.quantity, int(facts.open_cost), int(facts.realized), facts.fees)
+def _position(facts: PositionFacts, instrument: Instrument) -> Position:
+    return Position(instrument, facts.quantity, int(facts.open_cost), int(facts.realized), facts.fees)
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")

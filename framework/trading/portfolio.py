@@ -89,6 +89,10 @@ class Portfolio:
         for instrument in instruments:
             self._instruments.setdefault(instrument.instrument_id, instrument)
 
+    def instrument(self, instrument_id: str) -> Instrument:
+        """Return the facts of an instrument. Raises `KeyError` for one that nobody told of."""
+        return self._instruments[instrument_id]
+
     def position(self, strategy_id: str, instrument_id: str) -> Position:
         """Return the position, a flat one if there never was a fill. Raises `KeyError` for an unknown instrument."""
         found = self._positions.get((strategy_id, instrument_id))

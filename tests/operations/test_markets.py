@@ -3,6 +3,7 @@ from __future__ import annotations
 from framework.messages import BookSnapshot, SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side, TimeInForce
 from framework.operations.markets import last_point, remember_point
+from framework.trading.fold import replay
 from framework.trading.journal import Journal
 from framework.venues.simulated import DEFAULT_START_NS, START_MID_TICKS
 
@@ -35,7 +36,9 @@ def book(ts_event: int) -> BookSnapshot:
 
 
 def test_the_first_run_begins_at_the_usual_place() -> None:
-    point = last_point(Journal(":memory:"))
+    journal = Journal(":memory:")
+
+    point = last_point(journal, replay(journal))
 
     assert (point.ts_event, point.mid_ticks) == (DEFAULT_START_NS, START_MID_TICKS)
 
@@ -44,7 +47,7 @@ def test_the_market_goes_on_where_it_was_remembered() -> None:
     journal = Journal(":memory:")
     remember_point(journal, book(DEFAULT_START_NS + 90 * NS_PER_S + 1))
 
-    point = last_point(journal)
+    point = last_point(journal, replay(journal))
 
     assert (point.ts_event, point.mid_ticks) == (DEFAULT_START_NS + 91 * NS_PER_S, 21_000)
 
@@ -55,4 +58,4 @@ def test_the_market_never_goes_back_before_our_last_order_there() -> None:
     for placed in (order(DEFAULT_START_NS + 500 * NS_PER_S), order(2 * DEFAULT_START_NS, "rb2510.SHFE")):
         journal.append("SubmitOrder", placed, durable=True)
 
-    assert last_point(journal).ts_event == DEFAULT_START_NS + 501 * NS_PER_S
+    assert last_point(journal, replay(journal)).ts_event == DEFAULT_START_NS + 501 * NS_PER_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
@@ -109,6 +110,11 @@ class LimitBook:
         for key, value in self._tables.get(f"strategy:{strategy_id}", {}).items():
             limits[key] = min(value, limits.get(key, 0) or value) if value else limits.get(key, 0)
         return limits
+
+
+def limits_digest(config: RiskLimits) -> str:
+    """Return the SHA-256 of limits as they were configured."""
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
 
 def _numbers(settings: Settings) -> dict[str, Number]:
