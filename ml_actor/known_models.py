@@ -54,6 +54,10 @@ _SHIPPED: Final[Mapping[str, Callable[[], tuple[Member, ...]]]] = {
 }
 
 
+SHIPPED: Final = tuple(_SHIPPED)
+"""Names of the models that come with the project."""
+
+
 def model_names() -> tuple[str, ...]:
     """Return every name that `find_members` knows: shipped ones, then those of entry points."""
     return (*_SHIPPED, *sorted(_found()))
@@ -64,12 +68,14 @@ def find_members(name: str) -> tuple[Member, ...] | str:
     if name in _SHIPPED:
         return _SHIPPED[name]()
     found = _found().get(name)
+    if found is None and ":" in name:
+        found = EntryPoint(name=name, value=name, group=GROUP)
     if found is None:
-        return f"found {name!r}; allowed {', '.join(model_names())} (a package adds one by an entry point in the group {GROUP!r})"
+        return f"found {name!r}; allowed {', '.join(model_names())}, module:callable, or an entry point of the group {GROUP!r}"
     try:
         return (Estimator(name=name, factory=found.load()),)
-    except (ImportError, AttributeError) as exc:
-        return f"the entry point {name!r} ({found.value}) cannot be loaded: {exc}"
+    except (ImportError, AttributeError, ValueError) as exc:
+        return f"{found.value} cannot be loaded: {exc}"
 
 
 def _found() -> dict[str, EntryPoint]:

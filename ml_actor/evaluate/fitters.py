@@ -1,7 +1,7 @@
 """What `--model` names: a baseline, a model of Tidebook, or one of the user's own.
 
-A user's model is a function with the signature of `ml_actor.horizons.fit_horizons`, named by an entry point of the group
-`tidebook.models` or as `module:function`.
+A user's model is a function with the signature of `ml_actor.horizons.fit_horizons`, or a callable that takes `seed` and
+makes a scikit-learn style classifier, named by an entry point of the group `tidebook.models` or as `module:function`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from importlib.metadata import entry_points
 from typing import Any, Final, Protocol
 
 from framework.errors import ConfigError
-from framework.evaluation_job import DEFAULT_MODEL
 from framework.window import Float64Array
 from ml_actor.evaluate.baselines import INPUTS, MAJORITY, Baseline, fit_baseline
 from ml_actor.evaluate.targets import training_threshold
 from ml_actor.horizons import fit_horizons
+from ml_actor.known_models import SHIPPED
 from ml_actor.preparation import Recording
 
 GROUP: Final = "tidebook.models"
@@ -77,16 +77,17 @@ def fit_model(question: Question, train: Sequence[Recording], report: Report) ->
 
 def find_function(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return the fitting function of a name, and what it takes beyond the common arguments. Raises `ConfigError`."""
-    if name == DEFAULT_MODEL:
-        return fit_horizons, {}
+    if name in SHIPPED:
+        return fit_horizons, {"model": name}
     found = _imported(name) if ":" in name else _entry_point(name)
     if found is None:
         own = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
-        known = ", ".join((*BASELINES, DEFAULT_MODEL, *([own] if own else [])))
+        known = ", ".join((*SHIPPED, *([own] if own else [])))
         raise ConfigError(f"--model: found {name[:60]}; allowed {known}, or module:function of your own")
-    if not callable(found) or "horizons" not in inspect.signature(found).parameters:
-        raise ConfigError(f"--model: {name[:60]} is no function like ml_actor.horizons.fit_horizons")
-    return found, {}
+    if not callable(found):
+        raise ConfigError(f"--model: {name[:60]} is neither a function like ml_actor.horizons.fit_horizons nor a scikit-learn classifier")
+    # A function that fits all horizons itself, or what makes a classifier, which is then fitted and calibrated as ours are.
+    return (found, {}) if "horizons" in inspect.signature(found).parameters else (fit_horizons, {"model": name})
 
 
 def _entry_point(name: str) -> Any:
