@@ -88,10 +88,18 @@ def _prepare(recording: Recording, labels: Labels, cuts: Int64Array, job: Traini
         recording=recording,
         labels=labels,
         slices=splits.assign(recording.times, labels, cuts, horizon_rows=job.horizon_rows, embargo_rows=job.window_rows),
-        weights=decision_weights(rows, recording.instrument_id, feedback),
+        weights=decision_weights(rows, recording.instrument_id, feedback) * recency_weights(len(rows), job.half_life_rows),
         features=engine.transform_rows(rows, has_trades=recording.has_trades),
         mirrored=engine.transform_rows(mirror(rows), has_trades=recording.has_trades),
     )
+
+
+def recency_weights(count: int, half_life_rows: float) -> Float64Array:
+    """Return a weight per row that halves every `half_life_rows` rows into the past, 1 on average; all 1 for 0."""
+    if half_life_rows <= 0 or count == 0:
+        return np.ones(count)
+    weights = 0.5 ** (np.arange(count - 1, -1, -1) / half_life_rows)
+    return np.asarray(weights / weights.mean())
 
 
 def _missing_class(prepared: Sequence[Prepared]) -> str | None:

@@ -20,7 +20,8 @@ CHILD_ENVIRONMENT: Final = {
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     """One training. `feedback_file` is JSON lines of `framework.wire.FeedbackItem`; `requested_ns` is kept with the version.
 
-    `memory_limit_mb` 0 sets no limit on the child's address space.
+    `memory_limit_mb` 0 sets no limit on the child's address space. `half_life_rows`: in how many rows into the past a row's weight
+    halves; 0 is no decay.
     """
 
     job_id: str
@@ -32,6 +33,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     window_rows: int = 100
     min_rows: int = 3_000
     max_rows: int = 200_000
+    half_life_rows: float = 0.0
     seed: int = 7
     memory_limit_mb: int = 0
     requested_ns: int = 0
