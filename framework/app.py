@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -90,12 +91,13 @@ def build(
     tap: Callable[[Message], None] | None = None,
     session: str = "",
     has_threads: bool = True,
+    draw_latency_ns: Callable[[], int] | None = None,
 ) -> TradingProcess:
     """Build the process bottom-up and recover its state. Raises `StoppedByKill` while the kill switch is set.
 
     `transport` takes the place of the socket to the ML process, `tap` sees every message, and without `has_threads` samples are
     written on the loop at any speed (tests in virtual time); `session` sets this process apart from others that talk to the
-    same service.
+    same service. `draw_latency_ns` gives the latency of each prediction at full speed, in place of `replay.prediction_latency_ms`.
     """
     past = replay(journal)
     market = open_market(options, journal, past)
@@ -110,6 +112,7 @@ def build(
     recorder = _recorder(options, market, may_wait=pacer.is_lockstep)
     market_data = MarketData(bus, clock, market.instruments.values(), (market.venue.on_market,), tap=recorder.record if recorder else None)
     desk = _desk(options, journal, market, market_data, bus, pacer, clock, wires, clients)
+    desk = replace(desk, draw_latency_ns=draw_latency_ns)
     # At full speed nothing may depend on how fast a thread is; at a finite speed nothing may wait for a disk.
     writer = BackgroundDatasetWriter(state.dataset) if has_threads and not pacer.is_lockstep else DatasetWriter(state.dataset)
     process = TradingProcess(

@@ -29,6 +29,7 @@ class Series:
     colour: str = COLOURS[0]
     is_dashed: bool = False
     has_dots: bool = True
+    has_line: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +108,8 @@ def bar_chart(label: str, bars: Sequence[tuple[str, float]]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Return a number with three significant digits, without a trailing point."""
-    return f"{value:.3g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    """Return a number with three significant digits, from 1,000 on without decimals, and never with an exponent that a reader must undo."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def _svg(parts: Sequence[str], title: str, height: int = HEIGHT) -> str:
@@ -141,7 +142,7 @@ def _line(one: Series, across: _Scale, up: _Scale) -> str:
     points = [(across.at(x), up.at(y)) for x, y in zip(one.x, one.y, strict=True)]
     dash = ' stroke-dasharray="5 4"' if one.is_dashed else ""
     path = " ".join(f"{x},{y}" for x, y in points)
-    parts = [f'<polyline points="{path}" fill="none" stroke="{one.colour}" stroke-width="1.8"{dash}/>']
+    parts = [f'<polyline points="{path}" fill="none" stroke="{one.colour}" stroke-width="1.8"{dash}/>'] if one.has_line else []
     parts += [f'<circle cx="{x}" cy="{y}" r="2.6" fill="{one.colour}"/>' for x, y in points] if one.has_dots else []
     for (x, _), bar in zip(points, one.bars, strict=False):
         if bar:

@@ -15,6 +15,7 @@ from typing import Final, TextIO
 
 import typer
 
+from framework.cli.backtest import backtest, latency
 from framework.cli.evaluate import evaluate
 from framework.cli.explain import explain
 from framework.cli.leaks import check_leaks
@@ -41,6 +42,8 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ("resume", resume, "resume --confirm"),
     ("train", train, "train"),
     ("models", models, "models promote v0003-1a2b3c4d"),
+    ("backtest", backtest, "backtest --config config/strategies/ml_futures.yaml --data day1.parquet --ml off --report backtest.html"),
+    ("latency", latency, "latency record --state-dir .tidebook --out latency.json"),
     ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
     ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),
     ("explain", explain, "explain r1-17 --top 20"),

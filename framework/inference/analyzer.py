@@ -93,7 +93,8 @@ class _InFlight:
 class OrderFlowAnalyzer:
     """Ask for predictions on behalf of one strategy. Lives on the event loop; no method suspends.
 
-    `deliver_at` makes it lockstep; without it, `catch_up` runs before each delivery, so that market time is up to date.
+    `deliver_at` makes it lockstep; without it, `catch_up` runs before each delivery, so that market time is up to date. In lockstep
+    `draw_latency_ns` gives the latency of each request; without it, that is `lockstep_latency_ms`.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class OrderFlowAnalyzer:
         log: logging.Logger,
         deliver_at: DeliverAt | None = None,
         catch_up: Callable[[], None] | None = None,
+        draw_latency_ns: Callable[[], int] | None = None,
     ) -> None:
         self.is_book_sound = True
         self._strategy_id = strategy_id
@@ -121,6 +123,7 @@ class OrderFlowAnalyzer:
         self._log = log
         self._deliver_at = deliver_at
         self._catch_up = catch_up
+        self._draw_latency_ns = draw_latency_ns or (lambda: round(settings.lockstep_latency_ms * NS_PER_MS))
         self._in_flight: _InFlight | None = None
         self._ready_ns: int | None = None
         self._requested = 0
@@ -162,8 +165,7 @@ class OrderFlowAnalyzer:
         self._requested += 1
         if self._deliver_at is not None:
             # After the request: were it to raise, market time would be held for an answer that nobody owes.
-            due_ns = now_ns + round(self._settings.lockstep_latency_ms * NS_PER_MS)
-            slot.arrived = self._deliver_at(due_ns, functools.partial(self._come_due, slot))
+            slot.arrived = self._deliver_at(now_ns + self._draw_latency_ns(), functools.partial(self._come_due, slot))
         return Requested(slot.prediction_id)
 
     def stop(self) -> None:

@@ -57,6 +57,7 @@ class Desk:
     client_for: Callable[[StrategyFile], MLClient | None]
     deliver_at: DeliverAt | None
     catch_up: Callable[[], None] | None
+    draw_latency_ns: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ class StrategyHost:
             log=logging.getLogger(file.strategy.rpartition(":")[2]),
             deliver_at=self.desk.deliver_at,
             catch_up=self.desk.catch_up,
+            draw_latency_ns=self.desk.draw_latency_ns,
         )
 
 

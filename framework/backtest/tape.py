@@ -1,0 +1,102 @@
+"""What a run leaves to be measured: the touch of every book, every fill, order, decision and prediction, as they pass on the bus."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from framework.messages import (
+    BookSnapshot,
+    DecisionMade,
+    Filled,
+    Message,
+    OrderUpdated,
+    PredictionFailed,
+    PredictionReceived,
+)
+from framework.window import Float64Array, Int64Array
+
+MISSING: Final = -(1 << 62)
+
+
+class Touch(msgspec.Struct, frozen=True, kw_only=True):
+    """Best prices of an instrument over time, in ticks; NaN where a side is missing. `ts_event` (n,) ns ascends."""
+
+    ts_event: Int64Array
+    bid_ticks: Float64Array
+    ask_ticks: Float64Array
+
+    @property
+    def mid_ticks(self) -> Float64Array:
+        """Return (n,) mids in ticks; where a side is missing, the last one before (NaN before the first)."""
+        mids = (self.bid_ticks + self.ask_ticks) / 2
+        known = np.maximum.accumulate(np.where(np.isnan(mids), -1, np.arange(len(mids))))
+        return np.asarray(np.where(known >= 0, mids[known], np.nan))
+
+    def mid_at(self, times_ns: Int64Array) -> Float64Array:
+        """Return the mid of the last book at or before each time; NaN before the first."""
+        where = np.searchsorted(self.ts_event, times_ns, side="right") - 1
+        mids = self.mid_ticks
+        return np.asarray(np.where(where >= 0, mids[where], np.nan)) if len(mids) else np.full(len(times_ns), np.nan)
+
+
+class _Columns:
+    """Times and touch of one instrument as they come, 24 bytes a book."""
+
+    __slots__ = ("ask", "bid", "ts")
+
+    def __init__(self) -> None:
+        self.ts, self.bid, self.ask = array("q"), array("q"), array("q")
+
+
+class Tape:
+    """A tap of the bus. It keeps 24 bytes a book and the messages about what the strategies did."""
+
+    def __init__(self) -> None:
+        self.fills: list[Filled] = []
+        self.orders: list[OrderUpdated] = []
+        self.decisions: list[DecisionMade] = []
+        self.predictions: list[PredictionReceived] = []
+        self.failures: list[PredictionFailed] = []
+        self.first_order_ns: dict[str, int] = {}
+        self._books: dict[str, _Columns] = {}
+        self._take: dict[type, Callable[[Any], None]] = {
+            BookSnapshot: self._note_book,
+            OrderUpdated: self._note_order,
+            Filled: self.fills.append,
+            DecisionMade: self.decisions.append,
+            PredictionReceived: self.predictions.append,
+            PredictionFailed: self.failures.append,
+        }
+
+    def __call__(self, message: Message) -> None:
+        """See one message."""
+        take = self._take.get(type(message))
+        if take is not None:
+            take(message)
+
+    def touch(self, instrument_id: str) -> Touch:
+        """Return the best prices of an instrument; nothing is copied but the gaps."""
+        columns = self._books.get(instrument_id) or _Columns()
+        bid, ask = np.frombuffer(columns.bid, np.int64), np.frombuffer(columns.ask, np.int64)
+        return Touch(
+            ts_event=np.frombuffer(columns.ts, np.int64),
+            bid_ticks=np.where(bid == MISSING, np.nan, bid),
+            ask_ticks=np.where(ask == MISSING, np.nan, ask),
+        )
+
+    def _note_book(self, book: BookSnapshot) -> None:
+        columns = self._books.get(book.instrument_id)
+        if columns is None:
+            columns = self._books[book.instrument_id] = _Columns()
+        columns.ts.append(book.ts_event)
+        columns.bid.append(book.bid_ticks[0] if book.bid_ticks else MISSING)
+        columns.ask.append(book.ask_ticks[0] if book.ask_ticks else MISSING)
+
+    def _note_order(self, order: OrderUpdated) -> None:
+        self.first_order_ns.setdefault(order.client_order_id, order.ts_event)
+        self.orders.append(order)
