@@ -13,6 +13,7 @@ import typer
 from framework.config import MainConfig
 from framework.errors import ConfigError
 from framework.logs import foreign
+from framework.market.catalogue.reading import is_known
 from framework.operations.options import SIMULATED, StartOptions, Summary
 from framework.strict_yaml import load_main_config
 
@@ -73,7 +74,7 @@ def read_market(values: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_recording(name: str) -> None:
-    if not _exists(name):
+    if not _exists(name) and not is_known(name):
         raise ConfigError(f"--market: found no such file: {foreign(name)}; allowed simulated, or recordings that exist")
 
 

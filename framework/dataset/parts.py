@@ -130,14 +130,15 @@ def replace_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as exc:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written: {exc.strerror}; free space or choose another directory") from exc
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in `directory` are on the disk. Raises `OSError`."""
     # Without it the rename may be lost with the power, while what is written afterwards is not.
     descriptor = os.open(directory, os.O_RDONLY)
     try:

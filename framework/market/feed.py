@@ -89,6 +89,12 @@ class ReplayFeed:
         self._on_end = on_end
         self._schedule()
 
+    def read(self) -> Iterator[MarketEvent]:
+        """Yield the events without a clock: for who wants them all, now."""
+        if (first := self._peek()) is not None:
+            yield first
+            yield from self._events
+
     def stop(self) -> None:
         """Cancel the timer and let go of the source."""
         if self._timer is not None:

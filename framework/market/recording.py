@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,23 @@ SCHEMA: Final = pa.schema(
         ("reason", pa.string()),
     ]
 )
+
+BAR_KIND: Final = "tidebook bars"
+BAR_SCHEMA: Final = pa.schema(
+    [
+        ("instrument_id", pa.string()),
+        ("ts_event", pa.int64()),
+        ("interval_s", pa.float64()),
+        ("open_ticks", pa.int64()),
+        ("high_ticks", pa.int64()),
+        ("low_ticks", pa.int64()),
+        ("close_ticks", pa.int64()),
+        ("volume", pa.int64()),
+        ("buy_volume", pa.int64()),
+        ("sell_volume", pa.int64()),
+    ]
+)
+"""Bars that were imported lie in directories of their own, of the same shape."""
 
 
 class Recorder:
@@ -171,8 +188,9 @@ def facts_in(schema: pa.Schema) -> dict[str, Instrument]:
         raise IntegrityError("a recorded part says nothing about its instruments") from exc
 
 
-def to_table(events: list[MarketEvent], schema: pa.Schema) -> pa.Table:
-    """Return one row per event. Raises what Arrow raises for values that are no whole numbers of 64 bits."""
+def to_table(events: Sequence[MarketEvent], schema: pa.Schema) -> pa.Table:
+    """Return one row per event, of `SCHEMA` or `BAR_SCHEMA`. Raises what Arrow raises for values that are no whole numbers of 64 bits."""
     rows: dict[str, list[Any]] = {name: [getattr(event, name, None) for event in events] for name in schema.names}
-    rows["kind"] = [KINDS[type(event)] for event in events]
+    if "kind" in rows:
+        rows["kind"] = [KINDS[type(event)] for event in events]
     return pa.table({field.name: pa.array(rows[field.name], field.type) for field in schema}, schema=schema)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from framework.config import MainConfig
+from framework.market.catalogue.reading import open_market as open_recorded
 from framework.market.feed import Feed
-from framework.market.formats import open_feed
-from framework.messages import BookSnapshot, Message, SubmitOrder
+from framework.messages import BookSnapshot
 from framework.model import NS_PER_S, Instrument
-from framework.trading.fold import JournalFold
 from framework.operations.options import StartOptions
+from framework.trading.fold import JournalFold
 from framework.trading.journal import Journal
 from framework.venues.paper import PaperVenue
 from framework.venues.port import Venue
@@ -70,7 +69,7 @@ def _simulated(options: StartOptions, journal: Journal, past: JournalFold) -> Ma
 
 
 def _replayed(options: StartOptions) -> Market:
-    feed = open_feed([Path(name) for name in options.market])
+    feed = open_recorded(options.market)
     return Market(
         feed=feed,
         venue=PaperVenue(options.config.paper, feed.instruments),

@@ -15,7 +15,7 @@ from framework.errors import ConfigError, IntegrityError
 from framework.market.feed import ReplayFeed
 from framework.market.formats import binance, bybit, pcap, sgx
 from framework.market.formats.columns import Header
-from framework.market.formats.databento import DatabentoSource, read_definitions
+from framework.market.formats.databento import DatabentoSource, Definition, read_definitions
 from framework.market.formats.layouts import find_layout
 from framework.market.formats.lines import BROKEN, damaged, head_of
 from framework.market.formats.lobster import LobsterSource
@@ -53,21 +53,31 @@ def open_feed(paths: Sequence[Path], *, book_interval_ns: int = 0) -> ReplayFeed
 
 def open_sources(paths: Sequence[Path], *, book_interval_ns: int = 0, mapping: Path | None = None) -> list[Source]:
     """Open each of `paths`; Databento definitions among them tell about the instruments of the others. Raises as `open_source`."""
-    defined: dict[str, Instrument] = {}
+    sources, _ = read_all(paths, book_interval_ns=book_interval_ns, mapping=mapping)
+    if not sources:
+        raise ConfigError(f"{paths[0]}: holds definitions only; name the market data too")
+    return sources
+
+
+def read_all(
+    paths: Sequence[Path], *, book_interval_ns: int = 0, mapping: Path | None = None
+) -> tuple[list[Source], tuple[Definition, ...]]:
+    """Open each of `paths`, and return the definitions among them beside the sources. Raises as `open_source`."""
+    found: dict[str, Definition] = {}
     others = []
     for path in paths:
-        found = read_definitions(path) if _is_dbn(path) else None
-        if found is None:
+        definitions = read_definitions(path) if _is_dbn(path) else None
+        if definitions is None:
             others.append(path)
         else:
-            defined |= {name: one.instrument for name, one in found.items()}
-    if not others:
-        raise ConfigError(f"{paths[0]}: holds definitions only; name the market data too")
+            found |= definitions
+    defined = {name: one.instrument for name, one in found.items()}
     captures = [path for path in others if _is_capture(path)]
     # Two captures are both feeds of one channel.
     joined: list[Source] = [Mdp3Source(captures)] if captures else []
     rest = [path for path in others if path not in captures]
-    return joined + [open_source(path, book_interval_ns=book_interval_ns, mapping=mapping, definitions=defined) for path in rest]
+    joined += [open_source(path, book_interval_ns=book_interval_ns, mapping=mapping, definitions=defined) for path in rest]
+    return joined, tuple(found.values())
 
 
 def open_source(

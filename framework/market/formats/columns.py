@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from framework.errors import ConfigError, IntegrityError
-from framework.market.formats.lines import BROKEN, PlainBytes, damaged
+from framework.market.formats.lines import MAX_LINE_BYTES, PlainBytes
 from framework.market.formats.mapping import TimeColumn
 from framework.model import Instrument
 
 Array = npt.NDArray[Any]
 Levels = list[tuple[int, ...]]
-_BLOCK_BYTES: Final = 1 << 20
+_ROW: Final = re.compile(r"Row #(\d+)")
 _UNIT_NS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
@@ -52,25 +53,53 @@ def read_columns(
     missing = [name for name in types if name not in header.names]
     if missing:
         raise ConfigError(f"{path}: has no column {', '.join(missing)[:200]}; it has {', '.join(header.names)[:300]}")
+    for line, block in parse_blocks(content.blocks(), path, header, types):
+        for begin in range(0, block.num_rows, max_rows):
+            yield line + begin, block.slice(begin, max_rows)
+
+
+def parse_blocks(
+    blocks: Iterator[bytes], path: Path, header: Header, types: Mapping[str, pa.DataType]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Parse a CSV block by block, each up to its last whole line; yield the line of the first row, and the rows.
+
+    Arrow's own streaming reader reads ahead in a thread of its own, which aborts a process that ends meanwhile.
+    Raises `IntegrityError`.
+    """
+    rest, line = b"", 1
+    skipped = header.lines
+    for block in chain(blocks, [b""]):
+        lines, rest = _whole_lines(rest, block)
+        while skipped and lines:
+            lines = lines.partition(b"\n")[2]
+            skipped, line = skipped - 1, line + 1
+        if len(rest) > MAX_LINE_BYTES:
+            raise IntegrityError(f"{path}: line {line} has more than {MAX_LINE_BYTES} bytes: damaged, or no text; fetch it again")
+        if lines.strip():
+            for batch in _parse(lines, path, header, types, line):
+                yield line, batch
+                line += batch.num_rows
+
+
+def _whole_lines(rest: bytes, block: bytes) -> tuple[bytes, bytes]:
+    if not block:
+        return rest, b""
+    end = block.rfind(b"\n") + 1
+    return (rest + block[:end], block[end:]) if end else (b"", rest + block)
+
+
+def _parse(lines: bytes, path: Path, header: Header, types: Mapping[str, pa.DataType], line: int) -> list[pa.RecordBatch]:
     try:
-        reader = pa_csv.open_csv(
-            content.file,
-            pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=list(header.names), skip_rows=header.lines),
+        table = pa_csv.read_csv(
+            pa.BufferReader(lines),
+            pa_csv.ReadOptions(use_threads=False, block_size=max(len(lines), 1), column_names=list(header.names)),
             pa_csv.ParseOptions(delimiter=header.delimiter),
             pa_csv.ConvertOptions(column_types=dict(types), include_columns=list(types), strings_can_be_null=True),
         )
-        line = header.lines + 1
-        for block in reader:
-            for begin in range(0, block.num_rows, max_rows):
-                batch = block.slice(begin, max_rows)
-                yield line, batch
-                line += batch.num_rows
     except pa.ArrowInvalid as exc:
-        if str(exc).startswith(("Empty CSV file", "Could not skip initial")):
-            return
-        raise IntegrityError(f"{path}: a row is cut or holds no number: {str(exc)[:200]}; fetch the file again") from exc
-    except BROKEN as exc:
-        raise damaged(path, exc) from exc
+        told = _ROW.sub(lambda found: f"line {line + int(found[1]) - 1}", str(exc)[:200])
+        raise IntegrityError(f"{path}: a row is cut or holds no number: {told}; fetch the file again") from exc
+    return table.combine_chunks().to_batches()  # type: ignore[no-any-return]
 
 
 def numbers(batch: pa.RecordBatch, names: list[str]) -> Array:

@@ -49,6 +49,7 @@ class DatabentoSource:
         self._schema = self._file.schema
         if self._schema not in LAYOUTS:
             raise ConfigError(f"{path}: schema {self._schema!r} is not replayed{_hint(self._schema)}, allowed are {', '.join(LAYOUTS)}")
+        self.holds = "trades" if self._schema == "trades" else "bars" if self._schema.startswith("ohlcv") else "events"
         self._instruments_by_number = self._instruments(definitions)
         self.instruments: tuple[Instrument, ...] = tuple(dict.fromkeys(self._instruments_by_number.values()))
         self._scan()

@@ -59,11 +59,6 @@ class PlainBytes:
         """Return how much of the file was read."""
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._bytes)
 
-    @property
-    def file(self) -> Any:
-        """Return the decompressed file, for a reader that takes one; it raises what `BROKEN` names."""
-        return self._file
-
     def read(self, count: int) -> bytes:
         """Return the next bytes, at most `count`; none at the end."""
         try:

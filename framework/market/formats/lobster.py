@@ -20,10 +20,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from framework.errors import ConfigError, IntegrityError
-from framework.market.formats.columns import Array, Levels, tuples_of
+from framework.market.formats.columns import Array, Header, Levels, parse_blocks, tuples_of
 from framework.market.formats.lines import BROKEN
 from framework.messages import BookSnapshot, MarketEvent, SessionChanged, TradeTick
 from framework.model import NS_PER_S, Instrument, Side
@@ -145,13 +144,10 @@ class LobsterSource:
     def _read(self, opener: Opener, types: dict[str, pa.DataType], kind: str) -> Iterator[pa.RecordBatch]:
         try:
             with opener() as file:
-                reader = pa_csv.open_csv(
-                    file,
-                    pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=list(types)),
-                    convert_options=pa_csv.ConvertOptions(column_types=types),
-                )
-                for batch in reader:
-                    yield from [batch] if batch.num_rows else []
+                for _, batch in parse_blocks(iter(lambda: file.read(_BLOCK_BYTES), b""), self.path, Header(tuple(types), 0, ","), types):
+                    yield batch
+        except IntegrityError as exc:
+            raise IntegrityError(f"{exc} (in its {kind} file)") from exc
         except BROKEN as exc:
             raise IntegrityError(f"{self.path}: the {kind} file is cut or damaged: {str(exc)[:200]}; fetch it again") from exc
 

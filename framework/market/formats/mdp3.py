@@ -53,6 +53,7 @@ class Mdp3Source:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.path = paths[0]
+        self.paths = tuple(paths)
         self.read_share = 0.0
         self.next_sequence = 0
         self.packet = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from framework.dataset.parts import DamagedPart, Manifest, Part, read_manifest, read_part
 from framework.errors import ConfigError, IntegrityError
-from framework.market.recording import KIND, SCHEMA, VERSION, facts_in
-from framework.messages import BookSnapshot, MarketEvent, SessionChanged, TradeTick
+from framework.market.recording import BAR_KIND, BAR_SCHEMA, KIND, SCHEMA, VERSION, facts_in
+from framework.messages import Bar, BookSnapshot, MarketEvent, SessionChanged, TradeTick
 from framework.model import Side
 
 CHUNK_ROWS: Final = 4_096
@@ -30,7 +30,10 @@ class RecordingSource:
         self.path = path
         self.read_share = 0.0
         self.next_sequence = 0
+        self._part = ""
         self._manifest = _manifest_of(path)
+        self.holds = "bars" if self._manifest.kind == BAR_KIND else "events"
+        self._schema, self._decode = _READERS[self._manifest.kind]
         parts = self._manifest.parts
         for part in parts:
             if not (path / part.name).is_file():
@@ -40,12 +43,17 @@ class RecordingSource:
         self.end_ns: int = pc.max(_arrivals(last)).as_py()
         self.instruments = tuple(facts_in(last.schema).values())
 
+    def where(self) -> str:
+        """Return which part the last event came from."""
+        return self._part
+
     def events(self, first_sequence: int) -> Iterator[MarketEvent]:
         """Yield the events as they were recorded."""
         self.next_sequence = first_sequence
         for part in self._manifest.parts:
+            self._part = part.name
             for batch in self._table(part).to_batches(CHUNK_ROWS):
-                yield from _events(batch)
+                yield from self._decode(batch)
             self.read_share = (part.first_total + part.rows) / self._manifest.total_rows
 
     def _table(self, part: Part) -> pa.Table:
@@ -53,7 +61,7 @@ class RecordingSource:
             table = read_part(self.path, part)
         except DamagedPart as exc:
             raise IntegrityError(f"{self.path / part.name}: {exc}; restore it, or record again") from exc
-        if not table.schema.equals(SCHEMA):
+        if not table.schema.equals(self._schema):
             raise IntegrityError(f"{self.path / part.name}: has other columns than recordings of version {VERSION}")
         return table
 
@@ -62,7 +70,7 @@ def _manifest_of(path: Path) -> Manifest:
     manifest = read_manifest(path)
     if manifest is None:
         raise ConfigError(f"{path}: is a directory without a recording in it; name the files, or a directory made by --record")
-    if manifest.kind != KIND or manifest.schema != VERSION:
+    if manifest.kind not in _READERS or manifest.schema != VERSION:
         raise ConfigError(f"{path}: holds a {manifest.kind} of version {manifest.schema}, only a {KIND} of version {VERSION} is replayed")
     if not manifest.total_rows:
         raise ConfigError(f"{path}: the recording is empty")
@@ -70,34 +78,71 @@ def _manifest_of(path: Path) -> Manifest:
 
 
 def _arrivals(table: pa.Table) -> pa.ChunkedArray:
+    if "ts_recv" not in table.schema.names:
+        return table.column("ts_event")
     return pc.coalesce(table.column("ts_recv"), table.column("ts_event"))
 
 
 def _events(batch: pa.RecordBatch) -> Iterator[MarketEvent]:
-    values = {name: _tuples(column) if pa.types.is_list(column.type) else column.to_pylist() for name, column in _columns(batch)}
-    names = list(values)
-    for row in zip(*values.values(), strict=True):
-        yield _event(dict(zip(names, row, strict=True)))
+    columns = [_plain(batch.column(field.name), field.type) for field in SCHEMA]
+    for kind, *row in zip(*columns, strict=True):
+        yield _MAKERS[kind](row)
 
 
-def _columns(batch: pa.RecordBatch) -> list[tuple[str, pa.Array]]:
-    return list(zip(batch.schema.names, batch.columns, strict=True))
+def _bars(batch: pa.RecordBatch) -> Iterator[Bar]:
+    columns = [_plain(batch.column(field.name), field.type) for field in BAR_SCHEMA]
+    for row in zip(*columns, strict=True):
+        yield Bar(**dict(zip(BAR_SCHEMA.names, row, strict=True)))
 
 
-def _tuples(column: pa.ListArray) -> list[tuple[int, ...]]:
-    values = column.values.to_pylist()
-    return [tuple(values[begin:end]) for begin, end in pairwise(column.offsets.to_pylist())]
+def _plain(column: pa.Array, kind: pa.DataType) -> list[Any]:
+    """Return a column as Python values; whole numbers that are not there as 0, which no kind of event reads."""
+    if pa.types.is_list(kind):
+        values = column.values.to_numpy(zero_copy_only=False).tolist()
+        return [tuple(values[begin:end]) for begin, end in pairwise(column.offsets.to_numpy().tolist())]
+    if pa.types.is_int64(kind):
+        return pc.fill_null(column, 0).to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
+    return column.to_pylist()  # type: ignore[no-any-return]
 
 
-_FIELDS: Final[dict[str, tuple[type[Any], tuple[str, ...]]]] = {
-    "book": (BookSnapshot, BookSnapshot.__struct_fields__),
-    "trade": (TradeTick, TradeTick.__struct_fields__),
-    "session": (SessionChanged, SessionChanged.__struct_fields__),
-}
 _AGGRESSORS: Final = {None: None} | {str(side): side for side in Side}
 
+# Rows have the columns of SCHEMA after `kind`.
 
-def _event(row: dict[str, Any]) -> MarketEvent:
-    message_type, fields = _FIELDS[row["kind"]]
-    row["aggressor"] = _AGGRESSORS[row["aggressor"]]
-    return message_type(**{name: row[name] for name in fields})  # type: ignore[no-any-return]
+
+def _book(row: list[Any]) -> BookSnapshot:
+    instrument_id, ts_event, ts_recv, sequence, bid_ticks, bid_sizes, ask_ticks, ask_sizes, *_ = row
+    return BookSnapshot(
+        instrument_id=instrument_id,
+        ts_event=ts_event,
+        ts_recv=ts_recv,
+        sequence=sequence,
+        bid_ticks=bid_ticks,
+        bid_sizes=bid_sizes,
+        ask_ticks=ask_ticks,
+        ask_sizes=ask_sizes,
+    )
+
+
+def _trade(row: list[Any]) -> TradeTick:
+    instrument_id, ts_event, ts_recv, sequence, _, _, _, _, price_ticks, size, aggressor, *_ = row
+    return TradeTick(
+        instrument_id=instrument_id,
+        ts_event=ts_event,
+        ts_recv=ts_recv,
+        sequence=sequence,
+        price_ticks=price_ticks,
+        size=size,
+        aggressor=_AGGRESSORS[aggressor],
+    )
+
+
+def _session(row: list[Any]) -> SessionChanged:
+    return SessionChanged(instrument_id=row[0], ts_event=row[1], is_open=row[-2], reason=row[-1])
+
+
+_MAKERS: Final[dict[str, Callable[[list[Any]], MarketEvent]]] = {"book": _book, "trade": _trade, "session": _session}
+_READERS: Final[dict[str, tuple[pa.Schema, Callable[[pa.RecordBatch], Iterator[MarketEvent]]]]] = {
+    KIND: (SCHEMA, _events),
+    BAR_KIND: (BAR_SCHEMA, _bars),
+}

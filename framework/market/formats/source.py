@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from framework.errors import ConfigError
 from framework.market.feed import ReplayFeed, merge_in_time
@@ -38,46 +38,58 @@ class Continues(Protocol):
         """Take over from `before`, the source of the same instruments that ends earlier; None for the first."""
 
 
+Chain = list[Source]
+"""Sources of the same instruments and the same kinds of event, one after the other in time."""
+
+_TOGETHER: Final = ({"books", "trades"}, {"books", "bars"}, {"trades", "bars"}, {"events", "bars"})
+"""Kinds of event that files of one instrument may split among them."""
+
+
+def holds(source: Source) -> str:
+    """Return which events a source has: `books`, `trades` or `bars` alone, or `events`, which are both of the first."""
+    return getattr(source, "holds", "events")
+
+
 def make_feed(sources: Sequence[Source]) -> ReplayFeed:
     """Replay `sources` together: those of the same instruments one after the other, the others side by side.
 
-    Raises `ConfigError` if two of the same instruments overlap in time, or disagree on an instrument.
+    Raises `ConfigError` if two of the same instruments and kind overlap in time, or disagree on an instrument.
     """
-    chains: dict[frozenset[str], list[Source]] = {}
-    for source in sorted(sources, key=lambda source: source.start_ns):
-        chains.setdefault(frozenset(one.instrument_id for one in source.instruments), []).append(source)
-    for chain in chains.values():
-        _refuse_overlap(chain)
-    instruments = _instruments_of(sources, len(chains))
+    chains = [chain for group in groups_of(sources) for chain in group]
 
     def progress() -> float:
         return sum(source.read_share for source in sources) / len(sources)
 
-    return ReplayFeed(merge_in_time([_one_after_the_other(chain) for chain in chains.values()]), instruments, progress=progress)
+    return ReplayFeed(merge_in_time([one_after_the_other(chain) for chain in chains]), instruments_of(sources), progress=progress)
 
 
-def _refuse_overlap(chain: list[Source]) -> None:
-    for before, after in pairwise(chain):
-        if after.start_ns <= before.end_ns:
-            names = ", ".join(one.instrument_id for one in after.instruments)
-            raise ConfigError(f"{after.path}: overlaps {before.path} in time, both hold {names}; name each recording once")
+def groups_of(sources: Sequence[Source]) -> list[list[Chain]]:
+    """Return the chains, those of the same instruments together. Raises `ConfigError` as `make_feed`."""
+    groups: dict[frozenset[str], dict[str, Chain]] = {}
+    for source in sorted(sources, key=lambda source: source.start_ns):
+        names = frozenset(one.instrument_id for one in source.instruments)
+        groups.setdefault(names, {}).setdefault(holds(source), []).append(source)
+    for chains in groups.values():
+        for chain in chains.values():
+            _refuse_overlap(chain)
+        _refuse_kinds(chains)
+    _refuse_splits(sources, len(groups))
+    return [list(chains.values()) for chains in groups.values()]
 
 
-def _instruments_of(sources: Sequence[Source], chain_count: int) -> tuple[Instrument, ...]:
+def instruments_of(sources: Sequence[Source]) -> tuple[Instrument, ...]:
+    """Return what the sources are about. Raises `ConfigError` if two disagree on an instrument."""
     found: dict[str, tuple[Instrument, Source]] = {}
     for source in sources:
         for instrument in source.instruments:
             known, elsewhere = found.setdefault(instrument.instrument_id, (instrument, source))
             if known != instrument:
                 raise ConfigError(f"{source.path}: its facts of {known.instrument_id} differ from those in {elsewhere.path}")
-            if chain_count > 1 and elsewhere is not source and set(elsewhere.instruments) != set(source.instruments):
-                raise ConfigError(
-                    f"{source.path}: holds {known.instrument_id}, which {elsewhere.path} holds among others; name one of them"
-                )
     return tuple(instrument for instrument, _ in found.values())
 
 
-def _one_after_the_other(chain: list[Source]) -> Iterator[MarketEvent]:
+def one_after_the_other(chain: Chain) -> Iterator[MarketEvent]:
+    """Yield the events of a chain; a source that can goes on with the book of the one before it."""
     sequence = 0
     before: Source | None = None
     for source in chain:
@@ -86,3 +98,30 @@ def _one_after_the_other(chain: list[Source]) -> Iterator[MarketEvent]:
         before = source
         yield from source.events(sequence)
         sequence = source.next_sequence
+
+
+def _refuse_overlap(chain: Chain) -> None:
+    for before, after in pairwise(chain):
+        if after.start_ns <= before.end_ns:
+            names = ", ".join(one.instrument_id for one in after.instruments)
+            raise ConfigError(f"{after.path}: overlaps {before.path} in time, both hold {names}; name each recording once")
+
+
+def _refuse_kinds(chains: dict[str, Chain]) -> None:
+    for one, other in combinations(chains, 2):
+        if {one, other} not in _TOGETHER:
+            raise ConfigError(
+                f"{chains[other][0].path}: holds {other}, {chains[one][0].path} holds {one} of the same instrument; name one of them"
+            )
+
+
+def _refuse_splits(sources: Sequence[Source], group_count: int) -> None:
+    found: dict[tuple[str, bool], Source] = {}
+    for source in sources if group_count > 1 else ():
+        for instrument in source.instruments:
+            # Bars go with anything: nobody merges them into a book.
+            elsewhere = found.setdefault((instrument.instrument_id, holds(source) == "bars"), source)
+            if {one.instrument_id for one in elsewhere.instruments} != {one.instrument_id for one in source.instruments}:
+                raise ConfigError(
+                    f"{source.path}: holds {instrument.instrument_id}, which {elsewhere.path} holds among others; name one of them"
+                )

@@ -45,6 +45,7 @@ class TableSource:
         self.line = 0
         self.notes: dict[str, int] = {}
         self._mapping = mapping
+        self.holds = next(f"{name}s" for name in ("book", "trade", "bar") if getattr(mapping, name) is not None)
         found = mapping.instrument.instrument() if instrument is None else instrument
         self.instruments: tuple[Instrument, ...] = (found,)
         self._tick, self._lot = tick_of(found), lot_of(found)

@@ -46,6 +46,7 @@ class TardisBookSource:
         self.next_sequence = 0
         self.line = 0
         self.notes: dict[str, int] = {}
+        self.holds = "books"
         head = head_of(path)
         self._header = Header.of(head)
         found = tardis_instrument(path, self._header, head)
