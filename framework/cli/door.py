@@ -16,6 +16,7 @@ from typing import Final, TextIO
 import typer
 
 from framework.cli.backtest import backtest, latency
+from framework.cli.data import build as build_data
 from framework.cli.evaluate import evaluate
 from framework.cli.explain import explain
 from framework.cli.leaks import check_leaks
@@ -88,6 +89,7 @@ def build() -> typer.Typer:
     )
     for name, verb, example in VERBS:
         application.command(name, epilog=f"Example: python main.py {example}")(verb)
+    application.add_typer(build_data(), name="data")
     return application
 
 
