@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,7 +54,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{work}")
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = enter(["evaluate", *arguments], lambda options: Summary())
@@ -147,7 +147,8 @@ def test_too_few_rows_are_refused_with_their_number(run: Run, tmp_path: Path) ->
 def test_a_split_teaches_the_first_share_of_the_rows_and_tests_the_rest(run: Run, tmp_path: Path) -> None:
     first, second = days(tmp_path)
 
-    code, output, errors = run("--data", second, first, "--split", "0.75", "--horizons", "10", "--predictions", "p.parquet", "--json")
+    outputs = ("--predictions", "p.parquet", "--json")
+    code, output, errors = run("--data", second, first, "--split", "0.75", "--horizons", "10", "--model", "majority", *outputs)
 
     assert (code, errors) == (0, "")
     fold = json.loads(output)["folds"][0]
@@ -228,6 +229,34 @@ def test_a_model_that_nobody_has_is_named(run: Run, tmp_path: Path) -> None:
     assert run("--train", first, "--test", second, "--model", "majority", "--horizons", "10")[0] == 0
     lines = [json.loads(line) for line in Path(".tidebook/trials.jsonl").read_text().splitlines()]
     assert [line.get("is_void", False) for line in lines] == [False, True, False, False]
+
+
+SLOW = """
+import pathlib
+import time
+
+def fit(train, *, horizons, label, seed, report):
+    pathlib.Path("fitting").touch()
+    time.sleep(60)
+"""
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    first, second = days(tmp_path)
+    Path("slow.py").write_text(SLOW)
+    outputs = ("--predictions", "p.parquet", "--report", "r.html")
+    argv = [sys.executable, str(ROOT / "main.py"), "evaluate", "--train", first, "--test", second, "--model", "slow:fit", *outputs]
+
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(tmp_path / "scratch")}) as process:
+        for line in iter(lambda: Path("fitting").exists(), True):
+            assert process.poll() is None, line
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, errors) == (130, b"")
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert sorted(path.name for path in Path().iterdir() if path.name != "__pycache__") == [".tidebook", "fitting", "slow.py"]
 
 
 def test_a_model_of_ones_own_is_a_function_anywhere(run: Run, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 
 from framework.errors import ConfigError
+from framework.parent_death import die_with_parent
 
 
 def run_all(
@@ -24,8 +25,19 @@ def run_all(
     library that is not there or an address that nobody answers at.
     """
     with _ENTRIES[backend](address, workers) as count:
-        tasks = (joblib.delayed(function)(*arguments) for function, arguments in calls)
+        # Processes of this machine end with us; those of a cluster are not ours.
+        bind = _dying_with_parent if backend == "loky" else _as_it_is
+        tasks = (joblib.delayed(bind)(function, arguments) for function, arguments in calls)
         yield from joblib.Parallel(n_jobs=count, batch_size=1, pre_dispatch="all", return_as="generator")(tasks)
+
+
+def _as_it_is(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return function(*arguments)
+
+
+def _dying_with_parent(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    die_with_parent()
+    return function(*arguments)
 
 
 @contextmanager

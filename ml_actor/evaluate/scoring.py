@@ -21,6 +21,8 @@ POINTS: Final = 60
 """How many points the curve over time has."""
 DEFLATED_COVERAGE: Final = 0.05
 MAX_HONEST_AUC: Final = 0.955
+MAX_AUC_GAIN: Final = 0.04
+"""An AUC is doubtful above the former, and above the best baseline's by more than the latter."""
 
 
 def score_horizon(answer: Answer, horizon: int, *, seed: int, trials: int, sharpes: list[float]) -> dict[str, Any]:
@@ -139,9 +141,10 @@ def _over_time(answer: Answer, rival: str) -> list[dict[str, float]]:
 def alarms(horizon: int, scored: Mapping[str, Any]) -> list[str]:
     """Return what in these scores is too good to be true, or hints that a number must not be believed."""
     found = []
-    area = scored["scores"][MODEL]["auc_up_down"]["value"]
-    if area > MAX_HONEST_AUC:
-        found.append(f"h={horizon}: AUC of up against down is {area:.3f}, above {MAX_HONEST_AUC}: look for a leak")
+    areas = {who: values["auc_up_down"]["value"] for who, values in scored["scores"].items()}
+    bound = max(MAX_HONEST_AUC, MAX_AUC_GAIN + max(area for who, area in areas.items() if who != MODEL))
+    if areas[MODEL] > bound:
+        found.append(f"h={horizon}: AUC of up against down is {areas[MODEL]:.3f}, above {bound:.3f}: look for a leak")
     for coverage, row in scored["coverage"].items():
         low = row["by_latency"]["next_row"]["net_ticks"]["interval"][0]
         if low is not None and math.isfinite(low) and low > 0:

@@ -6,21 +6,19 @@ that it starts; only one that is refused, and so has shown nothing, does not.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from framework.errors import ConfigError
 from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile, EvaluationJob
+from framework.market.formats import open_source
 from framework.operations.evaluating.child import run_child
 from framework.operations.evaluating.options import EvaluationOptions, check_outputs
-from framework.operations.evaluating.reading import ReadFile, read_recording
+from framework.operations.evaluating.reading import Opened, ReadFile, in_order, read_recording
+from framework.operations.evaluating.scratch import scratch_directory
 from framework.operations.evaluating.trials import TrialLog
-
-SCRATCH_PREFIX: Final = "tidebook-evaluate-"
 
 Progress = Callable[[str, float], None]
 
@@ -33,14 +31,14 @@ def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) 
     """
     check_outputs(options)
     trials = TrialLog(options.state_dir)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as scratch:
-        read = _read_all(options, Path(scratch), on_progress)
+    with scratch_directory() as scratch:
+        read = _read_all(options, scratch, on_progress)
         tried = sorted({one.digest for one in read if one.role != TRAIN})
         files = _with_split(read, options.split)
         number = trials.begin(tried, label=options.label, model=options.model, now_ns=now_ns)
         job = _job(options, files, trials, number)
         try:
-            report = run_child(job, Path(scratch), lambda stage, done: on_progress(stage, 0.2 + 0.8 * done))
+            report = run_child(job, scratch, lambda stage, done: on_progress(stage, 0.2 + 0.8 * done))
         except ConfigError:
             trials.void(number)
             raise
@@ -49,17 +47,22 @@ def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) 
 
 
 def _read_all(options: EvaluationOptions, scratch: Path, on_progress: Progress) -> list[ReadFile]:
-    named = [(TRAIN, path) for path in options.train] + [(TEST, path) for path in options.test] + [(WALK, path) for path in options.data]
-    read = []
-    for number, (role, path) in enumerate(named):
+    opened = [
+        Opened(path=path, role=role, source=open_source(path))
+        for role, paths in ((TRAIN, options.train), (TEST, options.test), (WALK, options.data))
+        for path in paths
+    ]
+    read: dict[Path, ReadFile] = {}
+    for number, (one, before) in enumerate(in_order(opened)):
         target = scratch / f"rows-{number}.parquet"
 
-        def say(share: float, number: int = number, path: Path = path) -> None:
-            on_progress(f"reading {path.name}", 0.2 * (number + share) / len(named))
+        def say(share: float, number: int = number, name: str = one.path.name) -> None:
+            on_progress(f"reading {name}", 0.2 * (number + share) / len(opened))
 
-        read.append(read_recording(path, role, target, options, say))
-    _refuse_twins(read)
-    return read
+        read[one.path] = read_recording(one, before, target, options, say)
+    found = [read[one.path] for one in opened]
+    _refuse_twins(found)
+    return found
 
 
 def _refuse_twins(read: Sequence[ReadFile]) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any, Final
 
 import msgspec
@@ -37,7 +35,7 @@ def run_child(job: EvaluationJob, scratch: Path, on_progress: Callable[[str, flo
     """Run the job in a child and return its report. Raises what its refusal says, or `ChildFailed` with the child's last words."""
     path, words = scratch / "job.json", scratch / "child.log"
     path.write_bytes(msgspec.json.encode(job))
-    with words.open("wb") as errors, _terminated_as_interrupt(), _started([*ARGV, "--job", str(path)], errors) as child:
+    with words.open("wb") as errors, _started([*ARGV, "--job", str(path)], errors) as child:
         assert child.stdout is not None
         result = _listen(child.stdout, on_progress)
         code = child.wait()
@@ -74,7 +72,10 @@ def _failure(result: EvaluationResult | None, code: int, words: Path) -> str:
 @contextmanager
 def _started(argv: Sequence[str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the child, and see that it has ended when the block is left."""
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as child:
+    # From wherever we were called, the child finds the packages where we are.
+    paths = [str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment) as child:
         try:
             yield child
         finally:
@@ -89,17 +90,3 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         child.kill()
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind as an interrupt does, so that child and scratch directory go with us."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

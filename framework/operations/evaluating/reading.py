@@ -8,7 +8,7 @@ becomes a row without a mid, which is not scored, so that rows keep the numbers 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -23,8 +23,7 @@ from framework.errors import ConfigError, StorageError
 from framework.evaluation_job import EvaluatedFile
 from framework.logs import foreign
 from framework.market.dom import DomBuffer
-from framework.market.formats import open_source
-from framework.market.formats.source import Source
+from framework.market.formats.source import Continues, Source
 from framework.messages import BookSnapshot, SessionChanged, TradeTick
 from framework.model import NS_PER_S, Instrument
 from framework.operations.evaluating.options import EvaluationOptions, Fee
@@ -36,7 +35,8 @@ MAX_ROWS: Final = 5_000_000
 VENUE_FEES: Final = {
     "SHFE": Fee(amount=Decimal(1), is_basis_points=True),
     "NASDAQ": Fee(amount=Decimal("0.003")),
-    "BINANCE": Fee(amount=Decimal(5), is_basis_points=True),
+    "BINANCEUM": Fee(amount=Decimal(5), is_basis_points=True),
+    "BINANCECM": Fee(amount=Decimal(5), is_basis_points=True),
 }
 """Usual taking fees: SHFE rebar 1 bp of turnover, NASDAQ the 0.003 USD a share of its access fee cap, Binance perpetuals 5 bp."""
 
@@ -136,10 +136,32 @@ class _RowFile:
         self._writer.write_table(table)
 
 
-def read_recording(path: Path, role: str, target: Path, options: EvaluationOptions, on_share: Callable[[float], None]) -> ReadFile:
-    """Write the rows of `path` to `target`. Raises `ConfigError`, `IntegrityError` (damaged), `StorageError` (scratch disk)."""
-    source = open_source(path)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A recording that was opened and not read yet."""
+
+    path: Path
+    role: str
+    source: Source
+
+
+def in_order(opened: Sequence[Opened]) -> Iterator[tuple[Opened, Source | None]]:
+    """Yield recordings in time order, each with the one of the same instruments before it: some formats carry the book over."""
+    latest: dict[tuple[str, ...], Source] = {}
+    for one in sorted(opened, key=lambda one: one.source.start_ns):
+        names = tuple(sorted(instrument.instrument_id for instrument in one.source.instruments))
+        yield one, latest.get(names)
+        latest[names] = one.source
+
+
+def read_recording(
+    opened: Opened, before: Source | None, target: Path, options: EvaluationOptions, on_share: Callable[[float], None]
+) -> ReadFile:
+    """Write the rows of a recording to `target`. Raises `ConfigError`, `IntegrityError` (damaged), `StorageError` (scratch disk)."""
+    path, source = opened.path, opened.source
     instrument = _only_instrument(source)
+    if isinstance(source, Continues):
+        source.follow(before)
     try:
         rows = _RowFile(target, instrument, options.levels)
         for event in source.events(0):
@@ -153,7 +175,7 @@ def read_recording(path: Path, role: str, target: Path, options: EvaluationOptio
         raise ConfigError(f"{path}: holds no books, so there is nothing to predict")
     return ReadFile(
         name=str(path),
-        role=role,
+        role=opened.role,
         rows_file=target,
         instrument=instrument,
         rows=rows.rows,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -34,7 +36,8 @@ class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
 class TrialLog:
     """`trials.jsonl` in a state directory: lines are only ever appended, each by one write that is on disk before it counts.
 
-    Raises `StorageError` if the directory does not take a line: a try that cannot be counted is not made.
+    Several runs may share it; a line that a power loss cut is dropped. Raises `StorageError` if the directory does not take a
+    line (a try that cannot be counted is not made), `IntegrityError` if there is something else in it.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -43,10 +46,11 @@ class TrialLog:
 
     def begin(self, test: Sequence[str], *, label: str, model: str, now_ns: int) -> int:
         """Count a try at the recordings with these digests; return its number in the log."""
-        self._lines = self._read()
-        number = 1 + max((line.trial for line in self._lines), default=0)
-        begun = _Line(trial=number, ts=now_ns, test=list(test), label=label, model=model)
-        self._append(begun)
+        with self._open() as file:
+            self._lines = self._read(file)
+            number = 1 + max((line.trial for line in self._lines), default=0)
+            begun = _Line(trial=number, ts=now_ns, test=list(test), label=label, model=model)
+            _write(file, begun)
         self._lines.append(begun)
         return number
 
@@ -72,25 +76,34 @@ class TrialLog:
                     sharpes.setdefault(horizon, []).append(ratio)
         return Trials(number=len(related), sharpes=sharpes)
 
-    def _read(self) -> list[_Line]:
+    def _append(self, line: _Line) -> None:
+        with self._open() as file:
+            self._read(file)
+            _write(file, line)
+
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        """Give the file, for us alone as long as the block lasts."""
         try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return []
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "r+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield file
         except OSError as exc:
-            raise StorageError(f"{self._path}: cannot be read: {exc.strerror}") from exc
+            raise StorageError(f"{self._path}: the try cannot be recorded: {exc.strerror}; every look at a test has to be counted") from exc
+
+    def _read(self, file: IO[bytes]) -> list[_Line]:
+        """Return the whole lines, and leave the file at their end, without what a power loss cut."""
+        content = file.read()
+        end = content.rfind(b"\n") + 1
+        file.seek(end)
+        file.truncate()
         try:
-            return [msgspec.json.decode(line, type=_Line) for line in content.splitlines() if line.strip()]
+            return [msgspec.json.decode(line, type=_Line) for line in content[:end].splitlines()]
         except msgspec.DecodeError as exc:
             raise IntegrityError(f"{self._path}: a line is not one of ours ({exc}); move the file away to count anew") from exc
 
-    def _append(self, line: _Line) -> None:
-        try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(descriptor, msgspec.json.encode(line) + b"\n")
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as exc:
-            raise StorageError(f"{self._path}: the try cannot be recorded: {exc.strerror}; every look at a test has to be counted") from exc
+
+def _write(file: IO[bytes], line: _Line) -> None:
+    file.write(msgspec.json.encode(line) + b"\n")
+    os.fsync(file.fileno())

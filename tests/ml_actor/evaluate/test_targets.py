@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from framework.dataset.schema import from_table
+from framework.market.formats import open_source
 from framework.operations.evaluating.options import EvaluationOptions, Fee
-from framework.operations.evaluating.reading import read_recording
+from framework.operations.evaluating.reading import Opened, read_recording
 from framework.window import Rows
 from ml_actor.evaluate.targets import targets, training_threshold
 from ml_actor.preparation import Recording
@@ -42,7 +43,8 @@ def test_rows_and_labels_of_a_real_day_are_those_of_the_contract(recordings: Pat
     path = recordings / "shfe_rb_l2" / "rb_20250609.parquet"
     options = EvaluationOptions(horizons=(horizon,), state_dir=tmp_path, default_fee=Fee(amount=Decimal(0)))
 
-    read = read_recording(path, "test", tmp_path / "rows.parquet", options, lambda share: None)
+    opened = Opened(path=path, role="test", source=open_source(path))
+    read = read_recording(opened, None, tmp_path / "rows.parquet", options, lambda share: None)
     found = targets(from_table(pq.read_table(read.rows_file)), horizon)
 
     expected = scored_by_polars(path, horizon)
