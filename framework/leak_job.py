@@ -39,7 +39,7 @@ class LeakJob(msgspec.Struct, frozen=True, kw_only=True):
     """One run of checks in the learning process; an empty name leaves that subject out.
 
     `features`, `label` and `model` are `shipped`, or `module:name` of the user's; a `model` may also be `champion`, a version of
-    `models_dir`, or a name of the entry-point group `tidebook.models`. `dataset_dir` holds the rows to cut and
+    `models_dir`, or a name that `evaluate --model` knows. `dataset_dir` holds the rows to cut and
     permute (empty: a generated book); what is about chance is always measured on `seeds` generated books of `rows` rows.
     """
 

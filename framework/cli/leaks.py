@@ -32,7 +32,7 @@ FunctionOption = Annotated[
 LabelOption = Annotated[str | None, typer.Option("--label", metavar="MODULE:NAME", help="Check your own label: label(rows, horizon_rows).")]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", metavar="NAME", help="Check shipped, champion, a version, an entry point, or MODULE:NAME to be fitted."),
+    typer.Option("--model", metavar="NAME", help="Check champion, a version, a name as for evaluate, or MODULE:NAME to be fitted."),
 ]
 StrategyOption = Annotated[Path | None, typer.Option("--strategy", metavar="FILE", help="Check a strategy: its deployment file.")]
 DataOption = Annotated[list[Path] | None, typer.Option("--data", metavar="FILE...", help="Recordings to cut and permute.")]

@@ -116,20 +116,21 @@ def _check_model(job: LeakJob, recordings: list[Recording], features: Subject) -
         yield from _check_columns(subject, recordings, job)
         return
     title, fit = _trainer(job, features)
+    fit = trainers.remembered(fit)
     predict = _fitted(title, fit, job)
     subject = Subject(title=title, compute=lambda recording: _as_table(predict, recording))
     for recording in recordings:
         full = _computed(subject, recording)
         yield from causality.check_future(subject, recording, full, seed=job.seed)
         yield from causality.check_clock(subject, recording, full)
-    yield _told(title, "no skill on a martingale", lambda: skill.check_no_gain(title, fit, job))
-    yield _told(title, "no skill on shifted labels", lambda: skill.check_shifted_labels(subject, job))
     yield _told(title, "finds a planted signal", lambda: skill.check_planted(title, fit, job))
+    yield _told(title, "no skill on shifted labels", lambda: skill.check_shifted_labels(subject, job))
+    yield _told(title, "no skill on a martingale", lambda: skill.check_no_gain(title, fit, job))
 
 
 def _version(job: LeakJob) -> ModelBundle | None:
     """Return a version of the registry, if the name is one. Raises `ConfigError` or `IntegrityError`."""
-    if job.model == SHIPPED or ":" in job.model or trainers.trainer_named(job.model) is not None:
+    if job.model == SHIPPED or ":" in job.model or trainers.is_known(job.model):
         return None
     registry = Registry(job.models_dir)
     version = registry.champion() if job.model == CHAMPION else job.model
@@ -138,8 +139,7 @@ def _version(job: LeakJob) -> ModelBundle | None:
     try:
         return registry.load(version)
     except UnknownVersion as exc:
-        known = trainers.known_names()
-        raise ConfigError(f"{exc}; allowed champion, shipped, module:name, a version, or an entry point ({known})") from exc
+        raise ConfigError(f"{exc}; allowed champion, a version, module:name, or {trainers.known_names()}") from exc
 
 
 def _predictions(bundle: ModelBundle) -> Subject:
@@ -159,8 +159,9 @@ def _trainer(job: LeakJob, features: Subject) -> tuple[str, Fit]:
     if job.model == SHIPPED:
         return "models of Tidebook", trainers.shipped_fit(job)
     title = f"model {job.model}"
-    found = trainers.imported(job.model) if ":" in job.model else trainers.trainer_named(job.model)
-    return title, trainers.fit_of(title, found, features, job)
+    if trainers.is_known(job.model):
+        return title, trainers.named_fit(job.model, job)
+    return title, trainers.fit_of(job.model, trainers.imported(job.model), features, job)
 
 
 def _fitted(title: str, fit: Fit, job: LeakJob) -> Predict:

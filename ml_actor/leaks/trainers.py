@@ -1,11 +1,11 @@
-"""What can be fitted: the models of Tidebook, entry points, the user's own, and a linear probe for feature sets."""
+"""What can be fitted: models by name, entry points, the user's own, and a linear probe for feature sets."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -17,13 +17,13 @@ from framework.window import Float64Array, Int64Array
 from ml_actor.evaluation import log_losses
 from ml_actor.fitting import Examples, fit_linear
 from ml_actor.horizons import fit_horizons
+from ml_actor.known_models import model_names
 from ml_actor.labels import label_rows
 from ml_actor.leaks.book import Book
 from ml_actor.leaks.columns import CannotCompute, Subject, guarded
 from ml_actor.leaks.skill import Fit, Predict, scored
 from ml_actor.models import LinearModel, pool
 
-GROUP: Final = "tidebook.models"
 MIN_HISTORY: Final = 101
 FEW: Final = 20
 FEW_STRENGTHS: Final = (5e-4, 0.05)
@@ -42,27 +42,31 @@ def imported(target: str) -> Any:
         raise ConfigError(f"{target}: cannot be imported: {type(exc).__name__}: {str(exc)[:200]}") from exc
 
 
-def trainer_named(name: str) -> Any:
-    """Return what an entry point of the group `tidebook.models` loads, or None if there is none of that name."""
-    found = entry_points(group=GROUP, name=name)
-    try:
-        return next((point.load() for point in found), None)
-    except (SyntaxError, TypeError, ValueError, *_FAULTS) as exc:
-        raise ConfigError(f"model {name}: its entry point cannot be loaded: {type(exc).__name__}: {str(exc)[:200]}") from exc
+def is_known(name: str) -> bool:
+    """Return whether `evaluate --model` knows the name: a shipped model, or an entry point of the group `tidebook.models`."""
+    return name in model_names()
 
 
 def known_names() -> str:
-    """Return the names of installed entry points, in words."""
-    return ", ".join(sorted({point.name for point in entry_points(group=GROUP)})) or "none"
+    """Return those names, in words."""
+    return ", ".join(model_names())
 
 
-def fit_of(title: str, found: Any, features: Subject, job: LeakJob) -> Fit:
-    """Return how to fit `found`: a function like `fit_horizons`, or a scikit-learn classifier (or what makes one).
+def named_fit(name: str, job: LeakJob) -> Fit:
+    """Return how a model that `evaluate` knows by name is fitted."""
+    return _horizon_fit(f"model {name}", partial(fit_horizons, model=name), job.horizon_rows)
 
-    Raises `ConfigError` if it is neither.
+
+def fit_of(target: str, found: Any, features: Subject, job: LeakJob) -> Fit:
+    """Return how to fit `found`: a function like `fit_horizons`, what `evaluate --model` takes, or a scikit-learn classifier.
+
+    Raises `ConfigError` if it is none of them.
     """
-    if callable(found) and "horizons" in _parameters(found):
+    title, parameters = f"model {target}", _parameters(found)
+    if callable(found) and "horizons" in parameters:
         return _horizon_fit(title, found, job.horizon_rows)
+    if callable(found) and not inspect.isclass(found) and "seed" in parameters:
+        return named_fit(target, job)
     if hasattr(found, "fit") and hasattr(found, "predict_proba") and not inspect.isclass(found):
         return _estimator_fit(title, _cloner(found), features, job.horizon_rows)
     if callable(found):
@@ -73,6 +77,21 @@ def fit_of(title: str, found: Any, features: Subject, job: LeakJob) -> Fit:
 def shipped_fit(job: LeakJob) -> Fit:
     """Return how the models of Tidebook are fitted."""
     return _horizon_fit("models of Tidebook", fit_horizons, job.horizon_rows)
+
+
+def remembered(fit: Fit) -> Fit:
+    """Return the same, but fit the same book only once: the last one is kept."""
+    kept: dict[tuple[float, int, int], Predict | str] = {}
+
+    def once(train: Book, seed: int) -> Predict | str:
+        key = (train.signal.strength, seed, len(train.sides))
+        if key not in kept:
+            found = fit(train, seed)
+            kept.clear()
+            kept[key] = found
+        return kept[key]
+
+    return once
 
 
 def _parameters(found: Any) -> set[str]:

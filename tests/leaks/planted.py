@@ -114,7 +114,7 @@ def plain_classifier() -> Any:
 
 def peeking_trainer(train: Any, *, horizons: Any, label: str, seed: int, report: Any) -> Any:
     """Fit honestly, predict with a look at the row that comes next."""
-    return _Peeking(fit_horizons(train, horizons=horizons, label=label, seed=seed, report=report))
+    return _Peeking(fit_horizons(train, horizons=horizons, label=label, seed=seed, report=report, model="linear"))
 
 
 class _Peeking:

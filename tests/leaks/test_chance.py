@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from framework.window import Rows
 from ml_actor.evaluation import auc
 from ml_actor.leaks import chance
 from ml_actor.leaks.book import generate
@@ -28,12 +29,15 @@ def test_the_score_is_the_area_under_the_curve() -> None:
     assert (found.value < found.high).all()
 
 
+def longer_queue(rows: Rows) -> Any:
+    return rows.bid_sizes[:, :1].astype(float) - rows.ask_sizes[:, :1]
+
+
 def test_intervals_of_honest_scores_hold_chance_as_often_as_they_say() -> None:
     estimates = []
     for seed in range(60):
         made = generate(6_000, seed=seed, strength=0.0)
-        rows = made.recording.rows
-        column: Any = rows.bid_sizes[:, :1].astype(np.float64) - rows.ask_sizes[:, :1]
+        column = longer_queue(made.recording.rows)
         estimates.append(chance.direction_auc(column, *scored(made, 20), seed=seed))
 
     z = np.array([one.value[0] / one.error[0] for one in estimates])
