@@ -57,7 +57,7 @@ class Blotter:
         self._journal = journal
         self.portfolio = portfolio
         self.exposure = Exposure()
-        self.held = Contingencies(self.find)
+        self.held = Contingencies(self.find_ever)
         self.losses = LossBook(portfolio)
         self.state = TradingState.ACTIVE
         self.state_reason = ""
@@ -200,6 +200,10 @@ class Blotter:
     def find(self, client_order_id: str) -> Order | None:
         """Return an order that is in memory."""
         return self.open.get(client_order_id) or self._closed.get(client_order_id)
+
+    def find_ever(self, client_order_id: str) -> Order | None:
+        """Return an order of this run or of one before, out of the journal if it is no longer in memory."""
+        return self.find(client_order_id) if self.fetch(client_order_id) else None
 
     def is_known(self, client_order_id: str) -> bool:
         """Return whether this id was ever used, in this run or before."""

@@ -55,7 +55,7 @@ Act = Say | Release | Cancel | Shrink
 
 
 class Contingencies:
-    """What is held and what belongs together. `find` returns any order that is still in memory."""
+    """What is held and what belongs together. `find` returns any order that there ever was, None for an id that was never used."""
 
     def __init__(self, find: Callable[[str], Order | None]) -> None:
         self._find = find
@@ -64,6 +64,7 @@ class Contingencies:
         self._quotes: dict[str, Quote] = {}
         self._last: dict[str, int] = {}
         self._asked: dict[tuple[str, int], int] = {}
+        self._entered: dict[str, int] = {}
 
     # --- what happens ----------------------------------------------------------------------------------------------------
 
@@ -86,6 +87,7 @@ class Contingencies:
             self._held[name] = order
         else:
             self._held.pop(name, None)
+            self._entered.pop(name, None)
         if group:
             self._groups.setdefault(group, {})[name] = order
 
@@ -161,6 +163,8 @@ class Contingencies:
         """Review an order that waits for no entry, or whose entry has filled something."""
         is_whole = parent is None or not parent.is_open
         due = self._due(order, parent)
+        if is_whole:
+            due = min(due, order.quantity + self._grown(order, parent))
         if is_whole and due <= 0:
             return _say(order, ReportKind.CANCELED, now_ns, reason="another order of its group has filled")
         if is_whole and due != order.quantity:
@@ -211,6 +215,16 @@ class Contingencies:
         """Return the total that an order may have: as asked for, at most what its entry filled, less what its group has filled."""
         whole = order.wanted if parent is None else min(order.wanted, parent.filled_quantity)
         return whole - sum(other.filled_quantity for other in self._siblings(order))
+
+    def _grown(self, order: Order, parent: Order | None) -> int:
+        """Return by how much an entry that had ended has filled since: only that lets a leg grow again.
+
+        What the others of its group filled in a run before need not be known here; the quantity of the order knows it.
+        """
+        filled = 0 if parent is None else parent.filled_quantity
+        before = self._entered.setdefault(order.intent.client_order_id, filled)
+        self._entered[order.intent.client_order_id] = filled
+        return filled - before
 
     def _siblings(self, order: Order) -> list[Order]:
         group = self._groups.get(order.intent.oco_id, {}) if order.intent.oco_id else {}

@@ -334,6 +334,17 @@ def test_after_a_restart_the_same_review_goes_on() -> None:
     assert again.released == ["stop"]
 
 
+def test_after_a_restart_that_knows_open_orders_only_a_stop_keeps_the_size_that_the_target_left_it() -> None:
+    desk = entered()
+    desk.fill("target", 1)
+    desk.hear("target", ReportKind.CANCELED)
+    desk.held = Contingencies(desk.orders.get)
+    desk.held.restore(order for order in desk.orders.values() if order.is_open)
+    desk.market(95, 96)
+
+    assert desk.orders["stop"].outgoing().quantity == 3
+
+
 # --- one cancels the other ---------------------------------------------------------------------------------------------------
 
 
@@ -411,10 +422,10 @@ class AnyBracket(RuleBasedStateMachine):
         if name == "entry" or name in self.desk.released:
             self.desk.hear(name, kind)
 
-    @rule()
-    def restart(self) -> None:
+    @rule(with_closed=st.booleans())
+    def restart(self, with_closed: bool) -> None:
         self.desk.held = Contingencies(self.desk.orders.get)
-        self.desk.held.restore(self.desk.orders.values())
+        self.desk.held.restore(order for order in self.desk.orders.values() if with_closed or order.is_open)
         self.desk.settle()
 
     @invariant()
