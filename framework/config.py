@@ -158,6 +158,8 @@ class TrainingConfig(Settings):
     max_rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 200_000
     after_new_rows: Annotated[int, Field(ge=0, le=100_000_000)] = 5_000
     every_minutes: NotNegative = 0.0
+    drift_cooldown_minutes: NotNegative = 10.0
+    half_life_rows: NotNegative = 0.0
     versions_kept: Annotated[int, Field(ge=2, le=1_000)] = 10
     promotion: Literal["shadow", "offline"] = "shadow"
     trial: TrialConfig = TrialConfig()

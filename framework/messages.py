@@ -262,6 +262,13 @@ class MLStateChanged(Message, frozen=True, kw_only=True, gc=False):
     detail: str = ""
 
 
+class TrainingWanted(Message, frozen=True, kw_only=True, gc=False):
+    """Command to the sample recorder: the ML process would like to be trained (drift); it decides whether it is time."""
+
+    ts_event: int
+    reason: str
+
+
 # --- orders ------------------------------------------------------------------------------------------------------
 
 

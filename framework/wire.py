@@ -133,6 +133,7 @@ class PredictReply(_Header, array_like=True, frozen=True, kw_only=True, tag="pre
     """Probabilities over the next `horizon_rows` rows, flow type, confidence, and what stood behind them.
 
     `instrument_id`, `as_of_ns` and `as_of_sequence` repeat the window's: an answer about another one is not used.
+    `wants_training` says why the service would like to be trained (drift), or "".
     """
 
     flow_type: str
@@ -149,6 +150,7 @@ class PredictReply(_Header, array_like=True, frozen=True, kw_only=True, tag="pre
     shock_score: float
     compute_us: float
     instrument_id: Id = ""
+    wants_training: Text = ""
 
 
 class TrainReply(_Header, array_like=True, frozen=True, kw_only=True, tag="train_accepted"):

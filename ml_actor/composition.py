@@ -91,6 +91,7 @@ class MLProcess:
 
     def _new_job(self, reason: str) -> TrainingJob:
         training, now_ns = self._config.training, self._wall_ns()
+        self.learning.training_begins()
         return TrainingJob(
             job_id=f"job-{now_ns // 1_000_000}",
             dataset_dir=str(self._state_dir / "training_data.parquet"),
@@ -101,6 +102,7 @@ class MLProcess:
             window_rows=training.window_rows,
             min_rows=training.min_rows,
             max_rows=training.max_rows,
+            half_life_rows=training.half_life_rows,
             seed=training.seed,
             memory_limit_mb=self._config.ml_service.memory_limit_mb,
             requested_ns=now_ns,

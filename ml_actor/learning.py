@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+import numpy as np
+
 from framework.errors import TidebookError
-from framework.window import Window
+from framework.window import Float64Array, Window
+from ml_actor.drift import DriftMonitor
+from ml_actor.features.catalogue import ALL_NAMES
 from ml_actor.models import ModelBundle
 from ml_actor.ports import Predictor
 from ml_actor.registry import Pinned, Registry
@@ -63,8 +67,6 @@ class Learning:
         is_lockstep: bool,
         versions_kept: int,
         wall_ns: Callable[[], int],
-        on_label: Callable[[str, int, Claim, Move], None] = lambda *_: None,
-        on_window: Callable[[Window], None] = lambda _: None,
     ) -> None:
         self.serve: Callable[[Predictor | None], None] = lambda _: None
         self._registry = registry
@@ -74,11 +76,12 @@ class Learning:
         self._in_thread: InThread | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loaded: dict[str, Predictor] = {}
+        self._drift: DriftMonitor | None = None
         self.lane = ShadowLane(
             rules=rules,
             on_verdict=self._on_verdict,
-            on_label=on_label,
-            on_window=on_window,
+            on_label=self._on_label,
+            on_window=self._on_window,
             wall_ns=wall_ns,
             later=None if is_lockstep else _later,
             now_s=_now_s,
@@ -142,6 +145,7 @@ class Learning:
     def watch(self, predictor: Predictor) -> Predictor:
         """Take note that `predictor` serves from now on; return it so that the lane sees what it answers."""
         self.lane.crown(predictor)
+        self._drift = DriftMonitor(predictor.horizon_rows, _features_of(predictor), names=ALL_NAMES)
         return Watched(predictor, self.lane)
 
     def settle(self) -> None:
@@ -150,7 +154,27 @@ class Learning:
 
     def status(self) -> dict[str, Any]:
         """Return how the trials stand."""
-        return {"promotion": "shadow" if self._is_shadowing else "offline", **self.lane.status()}
+        drift = self._drift.status() if self._drift else None
+        return {"promotion": "shadow" if self._is_shadowing else "offline", **self.lane.status(), "drift": drift}
+
+    @property
+    def wish(self) -> str:
+        """Return why a training is wanted, or "": what the drift monitors say. It stays until a training begins."""
+        alarms = self._drift.alarms if self._drift else {}
+        return "drift: " + "; ".join(f"{name}: {words}" for name, words in sorted(alarms.items())) if alarms else ""
+
+    def training_begins(self) -> None:
+        """Take note that a training begins: what it will find is not drift any more."""
+        if self._drift is not None:
+            self._drift.reset()
+
+    def _on_label(self, instrument_id: str, row: int, claim: Claim, move: Move) -> None:
+        if self._drift is not None:
+            self._drift.label(instrument_id, row, claim, move)
+
+    def _on_window(self, instrument_id: str, row: int, window: Window) -> None:
+        if self._drift is not None:
+            self._drift.observe(instrument_id, row, window)
 
     # --- a new version -----------------------------------------------------------------------------------------------
 
@@ -221,6 +245,14 @@ class Learning:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _features_of(predictor: Predictor) -> Callable[[Window], Float64Array] | None:
+    """Return what computes the standardised features of a window for this model, if it is one that has them."""
+    engine, linear = getattr(predictor, "engine", None), getattr(predictor, "linear", None)
+    if engine is None or linear is None:
+        return None
+    return lambda window: np.asarray(linear.standardised(engine.transform(window)[None, :])[0])
 
 
 def _later(delay_s: float, call: Callable[[], None]) -> object:

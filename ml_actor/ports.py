@@ -99,6 +99,10 @@ class ModelStore(Protocol):
 class Learning(Protocol):
     """Sees what the champion answers, as `ml_actor.learning.Learning`."""
 
+    @property
+    def wish(self) -> str:
+        """Return why a training is wanted, or ""."""
+
     def watch(self, predictor: Predictor) -> Predictor:
         """Take note that `predictor` serves from now on; return what is to be asked in its place."""
 

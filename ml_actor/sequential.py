@@ -24,7 +24,7 @@ import msgspec
 WARM_UP_BLOCKS: Final = 8
 CLIP_RMS: Final = 2.0
 SPANS: Final = (1, 4, 16)
-_LAMBDAS: Final = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+LAMBDAS: Final = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 """Times 1/c, with equal weights."""
 
 _MAX_LOG: Final = 500.0
@@ -95,5 +95,5 @@ class Evidence(msgspec.Struct, kw_only=True):
         if self.bound <= 0.0:
             return 1.0
         scale, variance = 2 * self.bound, self.variance
-        logs = (share / scale * total - (-math.log1p(-share) - share) / scale**2 * variance for share in _LAMBDAS)
-        return sum(math.exp(min(log, _MAX_LOG)) for log in logs) / len(_LAMBDAS)
+        logs = (share / scale * total - (-math.log1p(-share) - share) / scale**2 * variance for share in LAMBDAS)
+        return sum(math.exp(min(log, _MAX_LOG)) for log in logs) / len(LAMBDAS)

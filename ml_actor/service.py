@@ -231,6 +231,7 @@ class MLService:
             shock_score=scores.shock_score,
             compute_us=compute_us,
             instrument_id=window.instrument_id,
+            wants_training=self._learning.wish[:1_000] if self._learning else "",
         )
 
     def _ping(self, call: Call, now_s: float) -> wire.Reply:  # noqa: ARG002

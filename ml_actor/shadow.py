@@ -51,8 +51,8 @@ class ShadowLane:
     """Runs the trials against the champion that serves. Lives on the service's loop; nothing suspends.
 
     `on_verdict(verdict, challenger)` is called once per trial that ends; `on_label(instrument, row, claim, move)` for each labelled
-    window of the champion; `on_window` for each new one. `later(delay_s, call)` schedules a turn and `now_s` is the loop's time;
-    without `later` it is lockstep: `settle` does all the work.
+    window of the champion; `on_window(instrument, row, window)` for each new one. `later(delay_s, call)` schedules a turn and `now_s`
+    is the loop's time; without `later` it is lockstep: `settle` does all the work.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ShadowLane:
         rules: Rules,
         on_verdict: Callable[[Verdict, Predictor], None],
         on_label: Callable[[str, int, Claim, Move], None] = lambda *_: None,
-        on_window: Callable[[Window], None] = lambda _: None,
+        on_window: Callable[[str, int, Window], None] = lambda *_: None,
         wall_ns: Callable[[], int] = lambda: 0,
         later: Callable[[float, Callable[[], None]], object] | None = None,
         now_s: Callable[[], float] = lambda: 0.0,
@@ -182,7 +182,12 @@ class ShadowLane:
         champion = self._champion
         if champion is None or version != champion.version:
             return
-        self._score(window, claim, champion)
+        try:
+            self._score(window, claim, champion)
+        # A fault in what only looks on must cost a window, not the service.
+        except Exception:
+            self._counts["faults"] += 1
+            log.exception("shadow: a window could not be scored")
         # Last, because carrying out a verdict changes who takes part.
         verdicts, self._verdicts = self._verdicts, []
         for verdict, challenger in verdicts:
@@ -198,7 +203,7 @@ class ShadowLane:
             return
         self._scored[instrument_id] = row
         self._counts["scored"] += 1
-        self._on_window(window)
+        self._on_window(instrument_id, row, window)
         claims = {champion.version: claim}
         for name, challenger in self._challengers.items():
             said = self._ask(challenger, window)

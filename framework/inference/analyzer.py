@@ -20,9 +20,10 @@ import msgspec
 from framework.clock import Clock
 from framework.config import MainConfig, StrategyFile
 from framework.inference.decision import Cell, Cooldown, DecisionInputs, DecisionSettings, cell_of
+from framework.inference.samples import SAMPLES
 from framework.kernel.bus import EventBus
 from framework.kernel.pacer import Pacer
-from framework.messages import FailureReason, Prediction, PredictionFailed, PredictionReceived
+from framework.messages import FailureReason, Prediction, PredictionFailed, PredictionReceived, TrainingWanted
 from framework.model import NS_PER_MS, NS_PER_S, FlowType
 from framework.window import DomView, Window
 from framework.wire import PredictReply
@@ -218,9 +219,15 @@ class OrderFlowAnalyzer:
             self._failing_with = None
             prediction = message.prediction
             self._log.info("ML prediction received: %s with confidence %.2f", prediction.flow_type, prediction.confidence)
+            self._pass_on_wish(outcome)
         else:
             self._note_failure(message)
         self._bus.tell(self._strategy_id, message)
+
+    def _pass_on_wish(self, outcome: Outcome) -> None:
+        """Tell the sample recorder that the service would like to be trained, at the market time of the answer."""
+        if isinstance(outcome, PredictReply) and outcome.wants_training:
+            self._bus.tell(SAMPLES, TrainingWanted(ts_event=self._clock.now_ns(), reason=outcome.wants_training))
 
     def _note_failure(self, failure: PredictionFailed) -> None:
         self._failed[failure.reason] += 1

@@ -20,7 +20,7 @@ from framework.config import TrainingConfig
 from framework.errors import StorageError
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
-from framework.messages import DomUpdated, Message
+from framework.messages import DomUpdated, Message, TrainingWanted
 from framework.model import NS_PER_S, Instrument
 from framework.window import DomView, Rows
 
@@ -42,16 +42,25 @@ class SampleWriter(Protocol):
 
 
 class TrainingTrigger(msgspec.Struct, frozen=True, kw_only=True):
-    """When to ask for a training; 0 turns a trigger off. Nothing is asked for with fewer than `min_rows` in the dataset."""
+    """When to ask for a training; 0 turns a trigger off. Nothing is asked for with fewer than `min_rows` in the dataset.
+
+    `drift_cooldown_minutes`: a training that the ML process wants (drift) is at least this long after the last one.
+    """
 
     after_new_rows: int = 0
     every_minutes: float = 0.0
+    drift_cooldown_minutes: float = 0.0
     min_rows: int = 3_000
 
     @staticmethod
     def of(training: TrainingConfig) -> TrainingTrigger:
         """Take the keys from `config/main.yaml`."""
-        return TrainingTrigger(after_new_rows=training.after_new_rows, every_minutes=training.every_minutes, min_rows=training.min_rows)
+        return TrainingTrigger(
+            after_new_rows=training.after_new_rows,
+            every_minutes=training.every_minutes,
+            drift_cooldown_minutes=training.drift_cooldown_minutes,
+            min_rows=training.min_rows,
+        )
 
 
 class _Source:
@@ -84,6 +93,7 @@ class SampleRecorder(Actor):
         self._request_training = request_training
         self._sources: dict[str, _Source] = {}
         self._new_rows = 0
+        self._asked_ns: int | None = None
         self._is_stopped = False
         self._timer: Timer | None = None
         self._counts = {"rows": 0, "lost_rows": 0, "trainings_requested": 0, "storage_errors": 0}
@@ -103,7 +113,10 @@ class SampleRecorder(Actor):
         self._schedule()
 
     def handle(self, message: Message) -> None:
-        """Take a `DomUpdated`."""
+        """Take a `DomUpdated` or a `TrainingWanted`."""
+        if isinstance(message, TrainingWanted):
+            self._train_if_wanted(message.reason)
+            return
         assert isinstance(message, DomUpdated)
         source = self._sources[message.instrument_id]
         source.dom = message.dom
@@ -121,6 +134,7 @@ class SampleRecorder(Actor):
         """Append and seal everything, then ask for a training. Raises nothing: a disk that fails is logged and counted."""
         self._flush()
         self._new_rows = 0
+        self._asked_ns = self._clock.now_ns()
         try:
             sealed = self._writer.seal()
         except StorageError as exc:
@@ -180,6 +194,13 @@ class SampleRecorder(Actor):
         wanted = self._trigger.after_new_rows
         if 0 < wanted <= self._new_rows and self._writer.total_rows >= self._trigger.min_rows:
             self.train_now(f"{self._new_rows} new rows")
+
+    def _train_if_wanted(self, reason: str) -> None:
+        cooldown_ns = round(self._trigger.drift_cooldown_minutes * 60 * NS_PER_S)
+        is_cooling = self._asked_ns is not None and self._clock.now_ns() - self._asked_ns < cooldown_ns
+        self._flush()
+        if cooldown_ns > 0 and not is_cooling and self._new_rows and self._writer.total_rows >= self._trigger.min_rows:
+            self.train_now(reason)
 
     def _schedule(self) -> None:
         if self._trigger.every_minutes > 0:

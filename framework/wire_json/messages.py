@@ -204,6 +204,7 @@ def _prediction_object(reply: PredictReply) -> dict[str, Any]:
         "regime": reply.regime,
         "shock_score": reply.shock_score,
         "compute_us": reply.compute_us,
+        **({"wants_training": reply.wants_training} if reply.wants_training else {}),
     }
 
 

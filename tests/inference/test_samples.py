@@ -18,7 +18,7 @@ from framework.dataset import BackgroundDatasetWriter, read_dataset
 from framework.errors import StorageError
 from framework.inference.samples import SampleRecorder, TrainingTrigger
 from framework.kernel.bus import EventBus
-from framework.messages import BookSnapshot, DomUpdated
+from framework.messages import BookSnapshot, DomUpdated, TrainingWanted
 from framework.model import Instrument
 from framework.window import Rows
 
@@ -183,8 +183,38 @@ def test_the_schedule_trains_on_new_rows_only(build: Callable[..., House]) -> No
     assert len(house.asked) == 2
 
 
+def test_a_training_that_drift_wants_is_asked_for_once_its_cooldown_is_over(build: Callable[..., House]) -> None:
+    house = build(drift_cooldown_minutes=5.0)
+    wanted = TrainingWanted(ts_event=0, reason="drift: outcome")
+
+    def want(at_s: int) -> None:
+        house.clock.advance_to(at_s * S)
+        house.bus.tell("samples", wanted)
+        house.bus.drain()
+
+    want(1)
+    assert house.asked == []  # nothing new to learn from
+    house.rows(10)
+    want(2)
+    want(3)
+    house.rows(10)
+    want(200)
+    assert house.asked == ["drift: outcome"]
+    want(303)
+    assert house.asked == ["drift: outcome"] * 2
+
+
+def test_without_a_cooldown_drift_asks_for_nothing(build: Callable[..., House]) -> None:
+    house = build()
+    house.rows(10)
+    house.bus.tell("samples", TrainingWanted(ts_event=0, reason="drift"))
+    house.bus.drain()
+
+    assert house.asked == []
+
+
 def test_triggers_can_be_turned_off_and_the_schedule_ends_with_the_recorder(build: Callable[..., House]) -> None:
-    assert TrainingTrigger.of(TrainingConfig(after_new_rows=0)) == TrainingTrigger(after_new_rows=0, every_minutes=0.0, min_rows=3_000)
+    assert TrainingTrigger.of(TrainingConfig(after_new_rows=0, drift_cooldown_minutes=0.0)) == TrainingTrigger(min_rows=3_000)
     house = build(every_minutes=1.0)
     house.rows(10)
     house.recorder.on_stop()

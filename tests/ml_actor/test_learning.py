@@ -252,3 +252,34 @@ async def test_live_a_verdict_is_carried_out_in_the_thread_while_predictions_go_
     await desk.learning.close()
 
     assert desk.served == [poor, good]
+
+
+async def test_drift_asks_for_a_training_and_touches_no_model(two: tuple[Path, str, str], make_market: Market) -> None:
+    directory, _, good = two
+    desk = Desk(directory)
+    await desk.start()
+    await desk.learning.take(result_of(good, promote=True, is_first=True))
+    # The same market with its signal turned round: the champion is wrong now.
+    await desk.ask(make_market(6_000, seed=12, signal=-1.0, segments=1), until=lambda: bool(desk.learning.wish))
+    wish = desk.learning.wish
+    assert wish.startswith("drift: ")
+    assert desk.learning.status()["drift"]["alarms"]
+    assert desk.served == [good]
+    assert desk.acts() == [("promoted", good, GATE)]
+
+    desk.learning.training_begins()
+    assert desk.learning.wish == ""
+    await desk.learning.close()
+
+
+async def test_the_features_of_a_real_model_are_watched(two: tuple[Path, str, str], make_market: Market) -> None:
+    directory, _, good = two
+    desk = Desk(directory)
+    await desk.start()
+    await desk.learning.take(result_of(good, promote=True, is_first=True))
+    count = iter(range(10_000))
+    await desk.ask(make_market(6_000, seed=12, segments=1), until=lambda: next(count) == 500)
+    await desk.learning.close()
+
+    assert desk.learning.status()["drift"]["features_e"] != 1.0
+    assert desk.learning.lane.status()["faults"] == 0
