@@ -33,7 +33,7 @@ from framework.market.dom import DomBuffer
 from framework.market.market_data import MarketData
 from framework.market.recording import Recorder
 from framework.messages import Message
-from framework.operations import deployments
+from framework.operations import deployments, kills
 from framework.operations.dashboard import can_show
 from framework.operations.lineup import deployed, start_strategies
 from framework.operations.markets import Market, open_market
@@ -46,8 +46,8 @@ from framework.operations.strategy_host import Desk, StrategyHost, used_ids
 from framework.operations.trading_process import Tally, TradingProcess, take_clean_mark
 from framework.operations.trainings import Trainings
 from framework.trading.execution import ExecutionActor
-from framework.trading.journal import Journal
 from framework.trading.fold import JournalFold, replay
+from framework.trading.journal import Journal
 from framework.trading.portfolio import Portfolio
 from framework.trading.risk import RiskGate
 
@@ -111,7 +111,7 @@ def build(
     clients = Clients(options.config.ml_service, client, lambda settings: _with_transport(make, settings))
     recorder = _recorder(options, market, may_wait=pacer.is_lockstep)
     market_data = MarketData(bus, clock, market.instruments.values(), (market.venue.on_market,), tap=recorder.record if recorder else None)
-    desk = _desk(options, journal, market, market_data, bus, pacer, clock, wires, clients)
+    desk = _desk(options, journal, past, market, market_data, bus, pacer, clock, wires, clients)
     desk = replace(desk, draw_latency_ns=draw_latency_ns)
     # At full speed nothing may depend on how fast a thread is; at a finite speed nothing may wait for a disk.
     writer = BackgroundDatasetWriter(state.dataset) if has_threads and not pacer.is_lockstep else DatasetWriter(state.dataset)
@@ -178,10 +178,10 @@ class Wires:
 def _desk(  # noqa: PLR0917
     options: StartOptions,
     journal: Journal,
+    past: JournalFold,
     market: Market,
     market_data: MarketData,
     bus: EventBus,
-    past: JournalFold,
     pacer: Pacer,
     clock: EventClock,
     wires: Wires,
@@ -196,6 +196,7 @@ def _desk(  # noqa: PLR0917
         portfolio=Portfolio(market.instruments),
         journal=journal,
         instruments=market.instruments,
+        is_killed=kills.reader(options.state_dir),
     )
     rows = _dom_rows(options, journal)
     supervisor = Supervisor(bus, now_ns=clock.now_ns, on_quarantine=wires.call("on_quarantine"), on_escalate=wires.call("on_escalate"))

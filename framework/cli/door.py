@@ -24,7 +24,9 @@ from framework.cli.models import models
 from framework.cli.operate import halt, resume, status, stop, train
 from framework.cli.options import Entry
 from framework.cli.output import complain
+from framework.cli.risk import limits, resolve_order
 from framework.cli.run import create_keys, doctor, ml_service, start
+from framework.cli.state import build as build_state
 from framework.cli.strategies import deploy_strategy, list_strategies, undeploy_strategy
 from framework.errors import TidebookError
 from framework.logs import foreign
@@ -41,6 +43,8 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ("stop", stop, "stop"),
     ("halt", halt, 'halt --reason "the market is closing"'),
     ("resume", resume, "resume --confirm"),
+    ("limits", limits, "limits tighten max_position 5 --scope strategy:ml_futures"),
+    ("resolve-order", resolve_order, "resolve-order ml_futures-17 --filled 2 --price 4712.25 --confirm"),
     ("train", train, "train"),
     ("models", models, "models promote v0003-1a2b3c4d"),
     ("backtest", backtest, "backtest --config config/strategies/ml_futures.yaml --data day1.parquet --ml off --report backtest.html"),
@@ -90,6 +94,7 @@ def build() -> typer.Typer:
     for name, verb, example in VERBS:
         application.command(name, epilog=f"Example: python main.py {example}")(verb)
     application.add_typer(build_data(), name="data")
+    application.add_typer(build_state(), name="state")
     return application
 
 

@@ -13,13 +13,17 @@ from framework.clock import wall_time_ns
 from framework.errors import ConfigError, StorageError
 from framework.logs import foreign
 from framework.model import TradingState
-from framework.operations import control, offline
+from framework.operations import control, kills, offline
 from framework.operations.state_dir import StateDir
 from framework.operations.status import Status, status_view
 
 STOP_TIMEOUT_S: Final = 60.0
 
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with it.")]
+FlattenOption = Annotated[bool, typer.Option("--flatten", help="Close every position too.")]
+KillAfterOption = Annotated[
+    float, typer.Option("--kill-after", metavar="S", min=0.5, max=60.0, help="Kill a process that does not answer for so long, s.")
+]
 ConfirmOption = Annotated[bool, typer.Option("--confirm", help="Yes, trade again.")]
 
 
@@ -44,14 +48,21 @@ def stop(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, is_json: JsonOption =
     return 0
 
 
-def halt(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, reason: ReasonOption = "operator", is_json: JsonOption = False) -> int:
-    """Set the kill switch: cancel every order and send none, also after a restart, until `resume --confirm`."""
-    reason = foreign(reason)
-    try:
-        control.ask(state_dir, control.Halt(reason=reason), timeout_s=control.QUICK_TIMEOUT_S)
-    except control.NobodyThere:
-        offline.set_trading_state(state_dir, TradingState.HALTED, reason, wall_time_ns())
-    return _say_state(TradingState.HALTED, is_json=is_json)
+def halt(
+    *,
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+    reason: ReasonOption = "operator",
+    is_flattening: FlattenOption = False,
+    kill_after: KillAfterOption = kills.KILL_AFTER_S,
+    is_json: JsonOption = False,
+) -> int:
+    """Set the kill switch: cancel every order and send none, also after a restart, until `resume --confirm`. Works while it hangs."""
+    halted = kills.halt(state_dir, foreign(reason), is_flattening=is_flattening, kill_after_s=kill_after, now_ns=wall_time_ns())
+    if is_json:
+        say_json(halted)
+    else:
+        say(kills.sentence(halted))
+    return 0
 
 
 def resume(
@@ -64,6 +75,7 @@ def resume(
     """Clear the kill switch. Needs --confirm."""
     if not is_confirmed:
         raise ConfigError("resume lets strategies trade again; say so with --confirm")
+    kills.clear(state_dir)  # first: a running process would halt again on it
     try:
         control.ask(state_dir, control.Resume(confirm=True), timeout_s=control.QUICK_TIMEOUT_S)
     except control.NobodyThere:

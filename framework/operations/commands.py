@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,13 +17,16 @@ from framework.operations import deployments
 from framework.operations.control import (
     AnyCommand,
     Deploy,
+    GetLimits,
     GetStatus,
     Halt,
     ListStrategies,
     Models,
     Ping,
+    ResolveOrder,
     Resume,
     Stop,
+    TightenLimit,
     Train,
     Undeploy,
 )
@@ -30,6 +34,19 @@ from framework.operations.deployments import UNCHANGED, Plan, read_deployment
 from framework.operations.offline import refuse_unknown
 from framework.operations.reporting import status_of, strategy_status
 from framework.operations.trading_process import TradingProcess
+from framework.operations.words import operators_word
+from framework.trading.risk import LimitBook, Tightening
+
+LOOKS: Final = (Ping, GetStatus, ListStrategies, GetLimits)
+"""Commands that change nothing."""
+
+
+class LimitInForce(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit of the gate."""
+
+    scope: str
+    key: str
+    value: str
 
 
 class Commands:
@@ -48,14 +65,27 @@ class Commands:
             Resume: self._resume,
             Train: self._train,
             Models: self._models,
+            GetLimits: self._limits,
+            TightenLimit: self._tighten,
+            ResolveOrder: self._resolve,
         }
 
     async def __call__(self, command: AnyCommand) -> Any:
         """Do `command` and return its result as JSON values."""
         self._process.pacer.catch_up()
+        self._note(command)
         result = await self._handlers[type(command)](command)
         self._process.desk.bus.drain()
         return msgspec.to_builtins(result)
+
+    def _note(self, command: AnyCommand) -> None:
+        """Journal a command that changes something; of a deployment its digest, not its text."""
+        if isinstance(command, LOOKS):
+            return
+        if isinstance(command, Deploy):
+            command = msgspec.structs.replace(command, text=f"sha256:{hashlib.sha256(command.text.encode()).hexdigest()}")
+        body = msgspec.json.encode(command).decode()
+        self._process.desk.execution.note_command(type(command).__name__, body)
 
     async def _ping(self, _: Ping) -> Any:
         return {"pid": os.getpid()}
@@ -94,6 +124,8 @@ class Commands:
 
     async def _halt(self, command: Halt) -> Any:
         self._process.desk.execution.set_state(TradingState.HALTED, foreign(command.reason))
+        if command.flatten:
+            self._process.desk.execution.flatten(foreign(command.reason))
         return {"trading_state": TradingState.HALTED}
 
     async def _resume(self, command: Resume) -> Any:
@@ -101,6 +133,24 @@ class Commands:
             raise ConfigError("resume lets strategies trade again; say so with --confirm")
         self._process.desk.execution.set_state(TradingState.ACTIVE, "resumed by the operator")
         return {"trading_state": TradingState.ACTIVE}
+
+    async def _limits(self, _: GetLimits) -> Any:
+        return tuple(LimitInForce(scope=scope, key=key, value=str(value)) for scope, key, value in self._gate_limits().table())
+
+    async def _tighten(self, command: TightenLimit) -> Any:
+        self._process.desk.execution.tighten(Tightening(scope=command.scope, key=command.key, value=command.value))
+        return LimitInForce(scope=command.scope, key=command.key, value=command.value)
+
+    def _gate_limits(self) -> LimitBook:
+        return self._process.desk.execution.gate.limits
+
+    async def _resolve(self, command: ResolveOrder) -> Any:
+        if not command.confirm:
+            raise ConfigError("resolve-order ends an order on your word, not the venue's; say so with --confirm")
+        execution = self._process.desk.execution
+        for report in operators_word(execution, command, self._process.desk.clock.now_ns()):
+            execution.resolve(report)
+        return {"resolved": command.client_order_id}
 
     async def _train(self, command: Train) -> Any:
         if self._process.client is None or not self._process.client.is_up:

@@ -67,9 +67,10 @@ class Stop(Command, frozen=True, kw_only=True, tag="stop"):
 
 
 class Halt(Command, frozen=True, kw_only=True, tag="halt"):
-    """Set the kill switch: cancel every order, send none, also after a restart."""
+    """Set the kill switch: cancel every order, send none, also after a restart. `flatten` closes what is held."""
 
     reason: str = "operator"
+    flatten: bool = False
 
 
 class Resume(Command, frozen=True, kw_only=True, tag="resume"):
@@ -93,7 +94,30 @@ class Models(Command, frozen=True, kw_only=True, tag="models"):
     reason: str = ""
 
 
-AnyCommand = Ping | GetStatus | ListStrategies | Deploy | Undeploy | Stop | Halt | Resume | Train | Models
+class GetLimits(Command, frozen=True, kw_only=True, tag="limits"):
+    """Ask for every limit of the gate that is in force."""
+
+
+class TightenLimit(Command, frozen=True, kw_only=True, tag="tighten"):
+    """Make a limit tighter; only a restart with other settings loosens it. `scope`: strategies, strategy:NAME, instrument:ID, account."""
+
+    scope: str
+    key: str
+    value: str
+
+
+class ResolveOrder(Command, frozen=True, kw_only=True, tag="resolve-order"):
+    """Give an operator's word for what became of an UNKNOWN order: filled `quantity` lots at `price` (0: none), and it is over."""
+
+    client_order_id: str
+    quantity: int = 0
+    price: str = ""
+    confirm: bool = False
+
+
+AnyCommand = (
+    Ping | GetStatus | ListStrategies | Deploy | Undeploy | Stop | Halt | Resume | Train | Models | GetLimits | TightenLimit | ResolveOrder
+)
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from framework.logs import foreign
 
 _NAMES: Final = (
     "journal.sqlite",
+    "kill_switch",
     "lock",
     "control.sock",
     "training_data.parquet",

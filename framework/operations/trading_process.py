@@ -19,7 +19,16 @@ from framework.market.bars import BarBuilder
 from framework.market.dom import DomBufferActor
 from framework.market.market_data import MarketData
 from framework.market.recording import Recorder
-from framework.messages import DecisionMade, Message, MLStateChanged, Prediction, PredictionFailed, PredictionReceived, TradeTick
+from framework.messages import (
+    DecisionMade,
+    Message,
+    MLStateChanged,
+    Prediction,
+    PredictionFailed,
+    PredictionReceived,
+    StrategyQuarantined,
+    TradeTick,
+)
 from framework.model import NS_PER_S, TradingState
 from framework.operations.markets import Market, remember_point
 from framework.operations.ml_link import Clients, MLLink
@@ -55,6 +64,8 @@ class Tally:
             self._note_prediction(message)
         elif kind is DecisionMade:
             self.counts["decisions"] += 1
+        elif kind is MLStateChanged or kind is StrategyQuarantined:
+            self._write(message)
         elif kind is TradeTick and isinstance(message, TradeTick):
             self.last_trades[message.instrument_id] = message.price_ticks
         if self.then is not None:
@@ -67,6 +78,9 @@ class Tally:
         elif isinstance(message, PredictionFailed):
             self.counts["predictions_failed"] += 1
             self.counts[f"predictions_failed_{message.reason.lower()}"] += 1
+        self._write(message)
+
+    def _write(self, message: Message) -> None:
         try:
             self.journal.append(type(message).__name__, message)
         except StorageError as exc:
@@ -110,6 +124,8 @@ class TradingProcess:
         execution = self.desk.execution
         self._open_before = execution.recover(self.desk.past)
         self.keeper = SnapshotKeeper(self.desk.journal, self.desk.past, execution.blotter)
+        if execution.sight.is_killed():
+            raise StoppedByKill("the kill switch is set; clear it with: main.py resume --confirm")
         if execution.state is TradingState.HALTED:
             raise StoppedByKill(f"trading is halted ({execution.state_reason}); clear it with: main.py resume --confirm")
 

@@ -238,11 +238,6 @@ class Blotter:
             order.status = OrderStatus.DENIED
             self._note(order)
 
-    def note_unknown(self, order: Order) -> None:
-        """Note that nobody knows what became of an order."""
-        order.status = OrderStatus.UNKNOWN
-        self._note(order)
-
     def _note(self, order: Order) -> None:
         if self._is_folding:
             return

@@ -10,8 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from framework.clock import Clock
+from framework.errors import ConfigError
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
+from framework.logs import foreign
 from framework.messages import (
     BookInvalid,
     BookRecovered,
@@ -36,11 +38,14 @@ from framework.trading.journal import Journal, is_recordable
 from framework.trading.orders import Effect, Order
 from framework.trading.outgoing import Outgoing
 from framework.trading.portfolio import Portfolio
+from framework.trading.records import LimitTightened, OperatorCommanded
 from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.sight import Sight
+from framework.trading.watch import FLATTEN, Watch
 from framework.venues.port import RestingOrder, Venue
 
 EXECUTION: Final = "execution"
+RECONCILING: Final = "reconciling"
 log = logging.getLogger("Execution")
 
 
@@ -76,6 +81,7 @@ class ExecutionActor(Actor):
         self._out = Outgoing(
             clock=clock, blotter=self.blotter, sight=self.sight, gate=gate, journal=journal, venue=venue, publish=bus.publish
         )
+        self.watch = Watch(clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits)
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SubmitOrder: self._on_submit,
             SubmitList: self._on_list,
@@ -98,6 +104,7 @@ class ExecutionActor(Actor):
     def handle(self, message: Message) -> None:
         """Handle a command, a report or a book."""
         self._handlers[type(message)](message)
+        self.watch.arm()
 
     # --- what others see -----------------------------------------------------------------------------------------------------
 
@@ -134,7 +141,7 @@ class ExecutionActor(Actor):
 
     def open_orders(self, strategy_id: str | None = None) -> tuple[OrderUpdated, ...]:
         """Return open orders, of one strategy or of all, oldest first."""
-        return tuple(order.update() for order in self._mine(strategy_id))
+        return tuple(order.update() for order in self.mine(strategy_id))
 
     # --- operator ------------------------------------------------------------------------------------------------------------
 
@@ -151,9 +158,31 @@ class ExecutionActor(Actor):
         self._bus.publish(change)
         log.warning("trading is %s: %s", state, reason)
 
+    def flatten(self, reason: str) -> None:
+        """Close every position with reduce-only orders past the limits, again until it is flat; also while halted."""
+        self.watch.flatten(reason)
+
+    def tighten(self, change: Tightening) -> None:
+        """Make a limit tighter, until a restart with other limits. Raises `ConfigError` for anything that is not tighter."""
+        self.gate.limits.tighten(change)
+        record = LimitTightened(ts_event=self._clock.now_ns(), scope=change.scope, key=change.key, value=change.value)
+        self._out.record(record)
+
+    def resolve(self, report: ExecutionReport) -> None:
+        """Take an operator's word for what became of an order that is UNKNOWN. Raises `ConfigError` for any other order."""
+        order = self.blotter.open.get(report.client_order_id)
+        if order is None or order.status is not OrderStatus.UNKNOWN:
+            status = "not open" if order is None else order.status
+            raise ConfigError(f"order {foreign(report.client_order_id, 80)} is {status}; only an UNKNOWN order needs an operator's word")
+        self._on_report(report)
+
+    def note_command(self, command: str, body: str) -> None:
+        """Journal what an operator commanded."""
+        self._out.record(OperatorCommanded(ts_event=self._clock.now_ns(), command=command, body=body))
+
     def cancel_all(self, strategy_id: str | None = None) -> int:
         """Ask the venue to cancel all open orders (of one strategy); return how many were asked for."""
-        wanted = self._mine(strategy_id)
+        wanted = self.mine(strategy_id)
         for order in wanted:
             self._out.cancel(order)
         return len(wanted)
@@ -167,6 +196,7 @@ class ExecutionActor(Actor):
         past = replay(self._journal) if past is None else past
         facts = past.facts()
         restore_blotter(self.blotter, facts)
+        self.watch.number_from(facts.ids.get(FLATTEN, 0))
         if facts.limits_digest == limits_digest(self.gate.limits.config):
             for change in facts.tightened:
                 self.gate.limits.tighten(Tightening(scope=change.scope, key=change.key, value=change.value))
@@ -175,16 +205,31 @@ class ExecutionActor(Actor):
                 ticks = order.limit_ticks or 0
                 self.gate.note(order, self.sight.contract_value(order.instrument_id, ticks) * order.quantity, order.ts_event)
         self.counts.clear()
-        return len(self._mine())
+        return len(self.mine())
 
     def reconcile(self) -> None:
         """Ask the venue what became of orders that were open when the last run ended: UNKNOWN until it says."""
-        wanted = [order for order in self._mine() if order.status is not OrderStatus.SUSPENDED]
+        wanted = [order for order in self.mine() if order.status is not OrderStatus.SUSPENDED]
         self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged))
         for order in wanted:
-            self.blotter.note_unknown(order)
+            name, now_ns = order.intent.client_order_id, self._clock.now_ns()
+            self._out.hear(ExecutionReport(client_order_id=name, kind=ReportKind.LOST, ts_event=now_ns, reason="the last run ended"))
+            self._out.asked[name] = now_ns
         if wanted:
-            self._venue.reconcile(tuple(order.intent.client_order_id for order in wanted))
+            self.sight.unready[RECONCILING] = "the venue has not said yet what became of the orders of the last run"
+            self.ask(tuple(order.intent.client_order_id for order in wanted))
+        self.watch.arm()
+
+    def ask(self, client_order_ids: tuple[str, ...]) -> None:
+        """Ask the venue what became of orders."""
+        self.counts["asked"] += len(client_order_ids)
+        self._venue.reconcile(client_order_ids)
+
+    def _finish_reconciling(self) -> None:
+        """Open the gate once nothing of the last run is UNKNOWN any more."""
+        if RECONCILING in self.sight.unready and not any(order.status is OrderStatus.UNKNOWN for order in self.mine()):
+            del self.sight.unready[RECONCILING]
+            log.info("reconciled: the venue has said what became of every order of the last run")
 
     # --- commands and reports ------------------------------------------------------------------------------------------------
 
@@ -231,6 +276,7 @@ class ExecutionActor(Actor):
             self._stop_if_fill(report)
         if order is not None:
             self._out.settle(order.intent.instrument_id)
+        self._finish_reconciling()
 
     def _stop_if_fill(self, report: ExecutionReport) -> None:
         # We may hold a position that we do not know of: nothing may be added to it until somebody has looked.
@@ -242,6 +288,7 @@ class ExecutionActor(Actor):
     def _on_book(self, book: BookSnapshot) -> None:
         self.sight.on_book(book)
         self._out.settle(book.instrument_id)
+        self.watch.on_market()
 
     def _on_trade(self, tick: TradeTick) -> None:
         self.sight.on_trade(tick)
@@ -254,7 +301,7 @@ class ExecutionActor(Actor):
 
     # --- the rest --------------------------------------------------------------------------------------------------------------
 
-    def _mine(self, strategy_id: str | None = None) -> list[Order]:
+    def mine(self, strategy_id: str | None = None) -> list[Order]:
         """Return the open orders of this market."""
         return list(self.blotter.orders_of(strategy_id, self._instruments))
 

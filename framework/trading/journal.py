@@ -50,12 +50,12 @@ class Journal(Store):
     `on_append` is called with every record that was written, for whoever follows the journal.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, is_read_only: bool = False) -> None:
         self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {}
         self._seq = 0
         self._chain = b""
         self.on_append: Callable[[Record], None] | None = None
-        super().__init__(path)
+        super().__init__(path, is_read_only=is_read_only)
 
     # --- records -------------------------------------------------------------------------------------------------------
 
@@ -86,6 +86,10 @@ class Journal(Store):
             f"SELECT seq, kind, record_key, ts_event, body FROM records {where} ORDER BY seq", kinds
         ):
             yield Record(seq, kind, key, ts_event, self._decode(seq, kind, body))
+
+    def kinds(self) -> dict[str, int]:
+        """Return how many records there are of each kind."""
+        return dict(self._rows("SELECT kind, count(*) FROM records GROUP BY kind"))
 
     def history(self, client_order_id: str, *, before: int | None = None) -> Iterator[Record]:
         """Return the intent and the venue's reports of one order, of the records before a sequence number."""

@@ -12,7 +12,7 @@ from framework.clock import Clock
 from framework.errors import IntegrityError, StorageError
 from framework.logs import foreign
 from framework.messages import CancelOrder, ExecutionReport, Message, ReplaceOrder, ReportKind, SubmitList, SubmitOrder
-from framework.model import OrderStatus
+from framework.model import IN_FLIGHT, OrderStatus
 from framework.trading.blotter import Blotter
 from framework.trading.contingent import Cancel, Release, Say, Shrink
 from framework.trading.journal import Journal, is_recordable
@@ -51,6 +51,8 @@ class Outgoing:
         self._journal = journal
         self._venue = venue
         self._publish = publish
+        self.asked: dict[str, int] = {}
+        """When something was last asked of the venue that it has not answered, by order; the watch looks after it."""
 
     # --- orders --------------------------------------------------------------------------------------------------------------
 
@@ -107,6 +109,7 @@ class Outgoing:
             self._blotter.request_replace(numbered)
             self._blotter.counts["changes"] += 1
             self._publish(order.update())
+            self._ask_for(change.client_order_id)
             self._venue.replace(numbered)
 
     def cancel(self, order: Order) -> None:
@@ -118,6 +121,7 @@ class Outgoing:
             self.hear(ExecutionReport(client_order_id=intent.client_order_id, kind=ReportKind.CANCELED, ts_event=now_ns))
             return
         command = CancelOrder(client_order_id=intent.client_order_id, strategy_id=intent.strategy_id, ts_event=now_ns)
+        self._ask_for(intent.client_order_id)
         self._venue.cancel(intent.client_order_id)
         self._blotter.request_cancel(intent.client_order_id)
         self._publish(order.update())
@@ -131,11 +135,18 @@ class Outgoing:
         effect, told = self._blotter.apply(report)
         for event in told:
             self._publish(event)
+        if report.kind is not ReportKind.LOST:
+            self._answered(report.client_order_id)
         order = self._blotter.find(report.client_order_id)
         if order is not None and effect is Effect.CHANGED and not order.is_open:
             # It ended short of its quantity: to send it again is no duplicate.
             self._gate.recent.forget(order.intent.strategy_id, order.intent.instrument_id, order.intent.client_order_id)
         return effect
+
+    def _answered(self, client_order_id: str) -> None:
+        order = self._blotter.open.get(client_order_id)
+        if order is None or order.status not in IN_FLIGHT:
+            self.asked.pop(client_order_id, None)
 
     def settle(self, instrument_id: str) -> None:
         """Do what follows for orders that are held or belong together, until nothing does."""
@@ -178,6 +189,7 @@ class Outgoing:
             return False
         self.hear(report)
         if self._journal.is_healthy:
+            self._ask_for(name)
             self._venue.submit(verdict.order)
         return True
 
@@ -195,7 +207,11 @@ class Outgoing:
         self._blotter.counts["orders"] += 1
         self._publish(order.update())
         if order.status is not OrderStatus.SUSPENDED:
+            self._ask_for(intent.client_order_id)
             self._venue.submit(intent)
+
+    def _ask_for(self, client_order_id: str) -> None:
+        self.asked[client_order_id] = self._clock.now_ns()
 
     def _why_not_replace(self, order: Order, change: ReplaceOrder) -> Denied | None:
         if order.status not in REPLACEABLE and order.status is not OrderStatus.SUSPENDED:

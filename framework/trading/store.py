@@ -70,8 +70,9 @@ class Store:
     Every method blocks for as long as SQLite does and raises `StorageError` when the disk fails; from then on `is_healthy` is False.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, is_read_only: bool = False) -> None:
         self.path = path
+        self._is_read_only = is_read_only
         self.is_healthy = True
         self._encode = msgspec.msgpack.Encoder().encode
         self._feedback = msgspec.msgpack.Decoder(Feedback)
@@ -153,7 +154,8 @@ class Store:
 
     def _open(self) -> None:
         try:
-            self._db = sqlite3.connect(self.path, isolation_level="DEFERRED", timeout=1.0, check_same_thread=False)
+            name = f"{Path(self.path).resolve().as_uri()}?mode=ro" if self._is_read_only else self.path
+            self._db = sqlite3.connect(name, isolation_level="DEFERRED", timeout=1.0, check_same_thread=False, uri=self._is_read_only)
             self._prepare()
         except sqlite3.Error as exc:
             self._abandon()
@@ -164,6 +166,9 @@ class Store:
 
     def _prepare(self) -> None:
         self._check_version()
+        if self._is_read_only:
+            self._after_open()
+            return
         self._set_pragmas()
         self._db.executescript(_SCHEMA)
         if self.get_meta("schema_version") != str(SCHEMA_VERSION):
@@ -199,6 +204,8 @@ class Store:
         if "meta" not in tables:
             raise StorageError(f"{self.path}: a database of another program, with tables {', '.join(sorted(tables))}; give another path")
         stored = self.get_meta("schema_version")
+        if stored in OLDER_VERSIONS and self._is_read_only:
+            raise StorageError(f"{self.path}: written by version {stored} of the journal; start Tidebook on it once, which keeps a copy")
         if stored in OLDER_VERSIONS:
             self._keep_a_copy(stored)
         elif stored not in (None, str(SCHEMA_VERSION)):

@@ -160,12 +160,13 @@ def _feedback_arrived_once(remains: Remains, run: Run) -> None:
 
 def _folded(journal: Journal) -> dict[str, int]:
     """Positions straight from intents and reports, by nobody's code but this."""
-    intents, positions = {}, Counter[str]()
+    intents, positions, trades = {}, Counter[str](), set[str]()
     for record in journal.records("SubmitOrder", "ExecutionReport"):
         match record.message:
             case SubmitOrder() as order:
                 intents[order.client_order_id] = order
-            case ExecutionReport(kind=ReportKind.FILLED) as report:
+            case ExecutionReport(kind=ReportKind.FILLED) as report if report.trade_id not in trades:  # said again when asked
+                trades.add(report.trade_id)
                 order = intents[report.client_order_id]
                 positions[order.strategy_id] += order.side.sign * report.last_quantity
     return {name: quantity for name, quantity in positions.items() if quantity}

@@ -355,7 +355,7 @@ def test_a_venue_that_was_restarted_has_forgotten_the_orders_and_the_new_run_lea
         again.execution.recover()
         again.execution.reconcile()
         again.wait()
-        assert again.statuses() == [OrderStatus.CANCELED]
+        assert again.statuses() == [OrderStatus.UNKNOWN, OrderStatus.CANCELED]
         assert again.heard(OrderUpdated)[-1].reason == "venue restarted"
 
 

@@ -1,0 +1,219 @@
+"""What has to happen without anybody asking: answers that do not come, cancels that are not confirmed, losses, the end of the session."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from framework.clock import Clock, Timer
+from framework.messages import ExecutionReport, ReportKind, SubmitOrder
+from framework.model import IN_FLIGHT, NS_PER_S, OrderStatus, OrderType, Side, TimeInForce, TradingState
+from framework.trading.blotter import Blotter
+from framework.trading.losses import Scope
+from framework.trading.orders import Order
+from framework.trading.outgoing import Outgoing
+from framework.trading.records import TimerFired
+from framework.trading.risk import LimitBook
+from framework.trading.risk.checks import seconds_to_session_end
+from framework.trading.sight import Sight
+
+FLATTEN: Final = "flatten-"
+LONGEST_WAIT_S: Final = 30
+log = logging.getLogger("Execution")
+
+
+class Desk(Protocol):
+    """What the watch may do: verbs of Execution."""
+
+    def set_state(self, state: TradingState, reason: str) -> None:
+        """Set the trading state."""
+
+    def ask(self, client_order_ids: tuple[str, ...]) -> None:
+        """Ask the venue what became of orders."""
+
+    def mine(self) -> list[Order]:
+        """Return the open orders of this market."""
+
+
+class Watch:
+    """Look once a second of market time, while there is something to look after. Nothing here ends an UNKNOWN order: it only asks.
+
+    - An order, a change or a cancel without an answer for `answer_timeout_s` makes its order UNKNOWN (journalled as LOST), and the
+      venue is asked again and again, more and more slowly.
+    - While halted, every open order is cancelled again until the venue confirms that it ended.
+    - `flatten` closes what is held with reduce-only orders, again until it is flat.
+    - A loss limit of the account makes the trading state REDUCE_ONLY. Before the end of the session, positions are closed if asked for.
+    """
+
+    def __init__(self, clock: Clock, *, desk: Desk, blotter: Blotter, sight: Sight, out: Outgoing, limits: LimitBook) -> None:
+        self._clock = clock
+        self._desk = desk
+        self._blotter = blotter
+        self._sight = sight
+        self._out = out
+        self._limits = limits
+        self._timer: Timer | None = None
+        self._waits: dict[str, tuple[int, int]] = {}
+        self._next_look_ns = 0
+        self._number = 0
+        self._session_day = -1
+        self.flattening = ""
+
+    def number_from(self, last: int) -> None:
+        """Number flattening orders behind the last one that was ever used."""
+        self._number = max(self._number, last)
+
+    def arm(self) -> None:
+        """Look again in a second, if there is something to look after."""
+        if self._timer is None and (
+            self._out.asked or self.flattening or (self._blotter.state is TradingState.HALTED and self._desk.mine())
+        ):
+            self._timer = self._clock.call_at(self._clock.now_ns() + NS_PER_S, self._tick)
+
+    def on_market(self) -> None:
+        """Look with the market, at most once a second: losses, the session, a kill switch that was set from outside."""
+        now_ns = self._clock.now_ns()
+        if now_ns < self._next_look_ns:
+            return
+        self._next_look_ns = now_ns + NS_PER_S
+        if self._sight.is_killed() and self._blotter.state is not TradingState.HALTED:
+            self._desk.set_state(TradingState.HALTED, "the kill switch was set from outside")
+        self.mark_losses(now_ns)
+        self._look_at_session(now_ns)
+        self.arm()
+
+    def flatten(self, reason: str) -> None:
+        """Close every position, as soon as no open order stands in the way."""
+        self.flattening = reason
+        self._note("flatten", reason)
+        self._flatten()
+        self.arm()
+
+    def _tick(self) -> None:
+        self._timer = None
+        now_ns = self._clock.now_ns()
+        self._look_at_unanswered(now_ns)
+        if self._blotter.state is TradingState.HALTED:
+            for order in self._desk.mine():
+                if order.status is not OrderStatus.PENDING_CANCEL or self._is_due(f"cancel {order.intent.client_order_id}", now_ns):
+                    self._out.cancel(order)
+        self._flatten()
+        self.arm()
+
+    # --- answers that do not come ---------------------------------------------------------------------------------------------
+
+    def _look_at_unanswered(self, now_ns: int) -> None:
+        timeout_ns = round(float(self._limits.get("answer_timeout_s")) * NS_PER_S)
+        unknown = []
+        for name, asked_ns in tuple(self._out.asked.items()):
+            order = self._blotter.open.get(name)
+            if order is None or order.status not in IN_FLIGHT:
+                del self._out.asked[name]
+                self._waits.pop(name, None)
+                continue
+            if order.status is not OrderStatus.UNKNOWN and now_ns - asked_ns >= timeout_ns:
+                seconds = (now_ns - asked_ns) / NS_PER_S
+                reason = f"no answer within {seconds:.1f} s"
+                self._out.hear(ExecutionReport(client_order_id=name, kind=ReportKind.LOST, ts_event=now_ns, reason=reason))
+            if order.status is OrderStatus.UNKNOWN and self._is_due(name, now_ns):
+                unknown.append(name)
+        if unknown:
+            self._desk.ask(tuple(unknown))
+
+    def _is_due(self, name: str, now_ns: int) -> bool:
+        """Return whether to ask about something now; each time the pause doubles, up to half a minute."""
+        due_ns, pause_s = self._waits.get(name, (0, 1))
+        if now_ns < due_ns:
+            return False
+        self._waits[name] = (now_ns + pause_s * NS_PER_S, min(2 * pause_s, LONGEST_WAIT_S))
+        return True
+
+    # --- positions to close ---------------------------------------------------------------------------------------------------
+
+    def _flatten(self) -> None:
+        if not self.flattening:
+            return
+        held = {key: one for key, one in self._blotter.portfolio.positions().items() if one.quantity}
+        if not held and not self._desk.mine():
+            self._note("flat", self.flattening)
+            self.flattening = ""
+            return
+        busy = {(order.intent.strategy_id, order.intent.instrument_id) for order in self._desk.mine()}
+        for (strategy_id, instrument_id), position in held.items():
+            if (strategy_id, instrument_id) not in busy:
+                self._close(strategy_id, instrument_id, position.quantity)
+
+    def _close(self, strategy_id: str, instrument_id: str, lots: int) -> None:
+        self._number += 1
+        order = SubmitOrder(
+            client_order_id=f"{FLATTEN}{self._number}",
+            strategy_id=strategy_id,
+            instrument_id=instrument_id,
+            side=Side.SELL if lots > 0 else Side.BUY,
+            quantity=abs(lots),
+            order_type=OrderType.MARKET,
+            limit_ticks=None,
+            time_in_force=TimeInForce.IOC,
+            ts_event=self._clock.now_ns(),
+            reduce_only=True,
+        )
+        self._out.submit(order, is_by_operator=True)
+
+    # --- losses and the session -----------------------------------------------------------------------------------------------
+
+    def mark_losses(self, now_ns: int) -> None:
+        """Remember the day's beginning and the best of what has a loss limit; reduce when the account is beyond its own."""
+        wanted = tuple(self._loss_scopes())
+        if not wanted:
+            return
+        day_starts_ns = round(float(self._limits.get("day_starts_hour_utc")) * 3_600 * NS_PER_S)
+        marked = self._blotter.losses.mark(now_ns, day_starts_ns, wanted)
+        if marked is not None:
+            self._out.record(marked, durable=False)
+        if self._blotter.state is TradingState.ACTIVE:
+            reason = self._beyond()
+            if reason:
+                self._desk.set_state(TradingState.REDUCE_ONLY, reason)
+
+    def _loss_scopes(self) -> list[Scope]:
+        keys = self._blotter.portfolio.positions()
+        strategies = sorted({key[0] for key in keys})
+        instruments = sorted({key[1] for key in keys})
+        found: dict[Scope, None] = {}
+        for strategy_id, instrument_id in itertools.product(strategies or [""], instruments or [""]):
+            for scope in self._limits.scopes(strategy_id, instrument_id):
+                is_named = scope.strategy_id != "" and scope.instrument_id != ""
+                if is_named and (scope.get("max_daily_loss") or scope.get("max_drawdown")):
+                    found[scope.strategy_id, scope.instrument_id] = None
+        return list(found)
+
+    def _beyond(self) -> str:
+        account = self._limits.scopes("", "")[-1]
+        loss = self._blotter.losses.loss((None, None))
+        tests: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("max_daily_loss", lambda: -loss.day),
+            ("max_drawdown", lambda: loss.drawdown),
+            ("max_consecutive_losses", lambda: loss.losses_in_a_row),
+        )
+        for key, lost in tests:
+            most = account.get(key)
+            if most and not lost() < most:  # type: ignore[operator]
+                return f"{key}: lost={lost()} limit={most}"
+        return ""
+
+    def _look_at_session(self, now_ns: int) -> None:
+        lead_s = float(self._limits.get("flat_before_session_end_s"))
+        left_s = seconds_to_session_end(self._limits, now_ns) if lead_s else 0.0
+        day = round((now_ns / NS_PER_S + left_s) // 86_400)
+        if not lead_s or left_s > lead_s or day == self._session_day:
+            return
+        self._session_day = day
+        for order in self._desk.mine():
+            self._out.cancel(order)
+        self.flatten(f"the session ends in {left_s:.0f} s")
+
+    def _note(self, name: str, detail: str) -> None:
+        log.warning("%s: %s", name, detail)
+        self._out.record(TimerFired(ts_event=self._clock.now_ns(), name=name, detail=detail), durable=False)
