@@ -120,8 +120,8 @@ class Probability:
         if self.ahead is None:
             return 0
         self.traded += size
-        # Whole lots: a fraction of a lot that is left ahead of us is nobody.
-        passed = min(size, math.floor(size - self.ahead)) if round(self.ahead - size) < 0 else 0
+        # Whole lots: less than half a lot that is left ahead of us is nobody.
+        passed = max(0, math.floor(size - self.ahead + 0.5))
         self.ahead = max(0.0, self.ahead - size)
         return passed
 

@@ -88,6 +88,13 @@ def test_the_lots_that_pass_everybody_come_to_us() -> None:
         assert [place.trade(2, 1), place.trade(2, 2), place.trade(2, 3)] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("left_ahead", "passed"), [(0.4, 1), (0.5, 1), (0.6, 0)])
+def test_less_than_half_a_lot_ahead_is_nobody(left_ahead: float, passed: int) -> None:
+    place = Probability(left_ahead, lambda ahead, behind: 1.0, 10)
+
+    assert place.trade(1, 1) == passed
+
+
 def test_after_a_session_everybody_stands_last() -> None:
     for name in NAMES:
         place = model_of(name)(0)
