@@ -162,17 +162,24 @@ def _shape(at: At, out: Array, place: int) -> int:
 
 @inner
 def _queues(at: At, out: Array, place: int) -> int:
-    t, low, rows, recent = at.t, at.low, at.rows, at.sums.means[H10]
+    t, low, rows = at.t, at.low, at.rows
     bid_age, bid_left = _queue(t, low, rows.bid_ticks, rows.bid_sizes)
     ask_age, ask_left = _queue(t, low, rows.ask_ticks, rows.ask_sizes)
-    dust = 0.001 * at.depth_1
-    # Lots a row that leave and that join each best: what is traded there plus what goes, and what is added.
-    bid_out, ask_out = recent[SOLD] + recent[GONE_BID] + dust, recent[BOUGHT] + recent[GONE_ASK] + dust
-    bid_drain = ln(bid_out) - ln(np.float64(rows.bid_sizes[t, 0]))
-    ask_drain = ln(ask_out) - ln(np.float64(rows.ask_sizes[t, 0]))
-    bid_refill, ask_refill = ln(recent[ADD_BID] + dust) - ln(bid_out), ln(recent[ADD_ASK] + dust) - ln(ask_out)
     changes = _size_change(t, low, rows.bid_sizes), _size_change(t, low, rows.ask_sizes)
     place = put(out, place, (changes[0], changes[1], bid_age, ask_age, bid_left, ask_left))
+    for window in (H3, H10, H30):
+        place = _drains(at, window, out, place)
+    return place
+
+
+@inner
+def _drains(at: At, window: int, out: Array, place: int) -> int:
+    """Lots a row that leave each best (traded there, or gone) over its size, and those that join it over those that leave."""
+    mean, dust = at.sums.means[window], 0.001 * at.depth_1
+    bid_out, ask_out = mean[SOLD] + mean[GONE_BID] + dust, mean[BOUGHT] + mean[GONE_ASK] + dust
+    bid_drain = ln(bid_out) - ln(np.float64(at.rows.bid_sizes[at.t, 0]))
+    ask_drain = ln(ask_out) - ln(np.float64(at.rows.ask_sizes[at.t, 0]))
+    bid_refill, ask_refill = ln(mean[ADD_BID] + dust) - ln(bid_out), ln(mean[ADD_ASK] + dust) - ln(ask_out)
     return put(out, place, (bid_drain, ask_drain, bid_drain - ask_drain, bid_refill - ask_refill))
 
 
@@ -193,7 +200,7 @@ def book_features(at: At, out: Array, place: int) -> int:
     for window in (H3, H10, H30):
         out[place] = means[window, IMBALANCE] / means[window, SOUND] if means[window, SOUND] > 0.0 else NAN
         place += 1
-    for window in (H1, H3, H10):
+    for window in (H1, H3, H10, H30):
         usual = means[window, IMBALANCE] / means[window, SOUND] if means[window, SOUND] > 0.0 else NAN
         out[place] = column[IMBALANCE] - usual if at.has_mid else NAN
         place += 1

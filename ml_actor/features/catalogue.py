@@ -9,15 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Final
 
 import numpy as np
 
 from framework.window import ROW_SCHEMA_HASH, Float64Array
-from ml_actor.features.table import FITTED_FEATURES, NEGATED, REGIMES, ROW_FEATURES, Feature
+from ml_actor.features.table import CONTEXT_FEATURES, FITTED_FEATURES, NEGATED, REGIMES, ROW_FEATURES, Feature
 
-__all__ = ["ALL_NAMES", "FEATURES", "FEATURE_NAMES", "FITTED_FEATURES", "INDEX", "REGIMES", "SCHEMA_HASH", "SHOCK_INPUTS", "mirrored"]
+__all__ = [
+    "ALL_NAMES",
+    "CONTEXT_FEATURES",
+    "CONTEXT_NAMES",
+    "FEATURES",
+    "FEATURE_NAMES",
+    "FITTED_FEATURES",
+    "INDEX",
+    "REGIMES",
+    "SCHEMA_HASH",
+    "SHOCK_INPUTS",
+    "mirrored",
+]
 
 CATALOGUE_VERSION: Final = 2
 """Raise it when a formula changes under an unchanged name and description."""
@@ -30,25 +43,32 @@ SHOCK_INPUTS: Final = ("spread", "depth_ratio_5", "shock_ofi", "shock_depth", "c
 
 FEATURE_NAMES: Final = tuple(feature.name for feature in FEATURES)
 ALL_NAMES: Final = FEATURE_NAMES + tuple(feature.name for feature in FITTED_FEATURES)
+CONTEXT_NAMES: Final = tuple(feature.name for feature in CONTEXT_FEATURES)
+EVERY_FEATURE: Final = (*FEATURES, *FITTED_FEATURES, *CONTEXT_FEATURES)
 INDEX: Final = {name: position for position, name in enumerate(ALL_NAMES)}
 
 SCHEMA_HASH: Final = hashlib.sha256(
-    repr((CATALOGUE_VERSION, ROW_SCHEMA_HASH, SHOCK_INPUTS, [astuple(feature) for feature in (*FEATURES, *FITTED_FEATURES)])).encode()
+    repr((CATALOGUE_VERSION, ROW_SCHEMA_HASH, SHOCK_INPUTS, [astuple(feature) for feature in EVERY_FEATURE])).encode()
 ).hexdigest()[:16]
 """Names what a model was trained on; a model of another hash is refused."""
 
-_SIGNS: Final = np.array([-1.0 if feature.mirror == NEGATED else 1.0 for feature in (*FEATURES, *FITTED_FEATURES)])
-_PARTNERS: Final = np.array([INDEX.get(feature.mirror, INDEX[feature.name]) for feature in (*FEATURES, *FITTED_FEATURES)])
+_SIGNS: Final = np.array([-1.0 if feature.mirror == NEGATED else 1.0 for feature in EVERY_FEATURE])
+_PLACES: Final = {feature.name: place for place, feature in enumerate(EVERY_FEATURE)}
+_PARTNERS: Final = np.array([_PLACES.get(feature.mirror, _PLACES[feature.name]) for feature in EVERY_FEATURE])
 
 
-def mirrored(features: Float64Array) -> Float64Array:
-    """Return the features of the same rows with bid and ask exchanged (`engine.mirror`), bit for bit, for any (n, F) of them."""
-    count = features.shape[1]
-    return np.asarray(features[:, _PARTNERS[:count]] * _SIGNS[:count])
+def mirrored(features: Float64Array, names: Sequence[str] = ALL_NAMES) -> Float64Array:
+    """Return the features of the same rows with bid and ask exchanged (`engine.mirror`), bit for bit.
+
+    `names` are those of the columns (`engine.names`); fewer columns are the first of them.
+    """
+    wanted = [_PLACES[name] for name in names[: features.shape[1]]]
+    where = {place: column for column, place in enumerate(wanted)}
+    return np.asarray(features[:, [where[place] for place in _PARTNERS[wanted]]] * _SIGNS[wanted])
 
 
 def columns_of(*groups: str) -> list[int]:
-    """Return the places of the features of these groups. Raises `KeyError` for a group that is not there."""
+    """Return the places among `ALL_NAMES` of the features of these groups. Raises `KeyError` for a group that is not there."""
     known = {feature.group for feature in (*FEATURES, *FITTED_FEATURES)}
     if missing := set(groups) - known:
         raise KeyError(f"no feature group {sorted(missing)}, known are {sorted(known)}")
@@ -63,17 +83,20 @@ GROUPS: Final = {
     "price": "The path of the mid",
     "volatility": "Volatility",
     "impact": "Impact, trading costs, resilience",
-    "clock": "Time of day and staleness",
+    "clock": "Staleness",
     "shock": "Liquidity shocks, deterministic",
     "fitted": "Of fitted models: liquidity shocks and regimes",
+    "session": "With context: the session clock",
+    "bars": "With context: bars",
 }
 
 _PREFACE: Final = f"""# Features
 
 Made by `python -m ml_actor.features.catalogue > docs/features.md`; a test holds it in step with the code.
 
-{len(FEATURES)} numbers of rows and {len(FITTED_FEATURES)} of fitted models, schema `{SCHEMA_HASH}`. A model says which schema it
-was trained on and is refused by another one. The hash covers everything in the tables below and the version of the formulas.
+{len(FEATURES)} numbers of rows, {len(FITTED_FEATURES)} of fitted models, and {len(CONTEXT_FEATURES)} of context on request.
+Schema `{SCHEMA_HASH}`. A model says which schema it was trained on and is refused by another one. The hash covers everything in
+the tables below and the version of the formulas.
 
 - The look-back is the last 100 rows (`training.window_rows`) of the segment; nothing crosses a session break or a gap.
 - `h1`, `h3`, `h10`, `h30` are means whose weights halve every 1, 3, 10, 30 rows; `all` weighs the look-back equally. They are missing
@@ -83,6 +106,8 @@ was trained on and is refused by another one. The hash covers everything in the 
 - What a feed or the history cannot give is missing (NaN), never 0: trades, deep levels, an empty side, a young segment.
 - Every number is known when its row is known: what a row says about trades and changes lies before it. What looks back at a
   trade's outcome (`realised_spread`) takes trades whose outcome is past.
+- *Context* (`AdvancedMLFeatureEngine(with_context=True)`) is for models that are trained with bars and on many days. It is off by
+  default: recorded rows have no bars, and what a model learns about the time of day from a few days does not hold on the next.
 - *Mirror* says what becomes of a feature when bid and ask change places: the same, negated, or another feature. It holds bit for bit.
 - *Cost* of one more row: `1` some operations, `L` a pass over the levels, `W` a pass over the look-back, `W S` one pass over look-back and
   series that all such features share, `T` a walk of trees, `W K` a filter of K states.
@@ -96,7 +121,7 @@ def page() -> str:
     """Return the catalogue as a page."""
     parts = [_PREFACE]
     for group, title in GROUPS.items():
-        rows = [feature for feature in (*FEATURES, *FITTED_FEATURES) if feature.group == group]
+        rows = [feature for feature in EVERY_FEATURE if feature.group == group]
         parts.append("\n".join([f"## {title}\n", _HEAD, *(_line(feature) for feature in rows)]) + "\n")
     return "\n".join(parts)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from framework.window import FLOW_COLUMNS, Float64Array, Rows, Window
-from ml_actor.features.catalogue import ALL_NAMES, FEATURE_NAMES
+from framework.window import BAR_COLUMNS, FLOW_COLUMNS, Float64Array, Rows, Window
+from ml_actor.features.bars import context_features
+from ml_actor.features.catalogue import ALL_NAMES, CONTEXT_NAMES, FEATURE_NAMES
 from ml_actor.features.kernel import feature_rows
 from ml_actor.features.regime import RegimeModel
 from ml_actor.features.series import RowArrays
@@ -17,6 +18,8 @@ from ml_actor.features.shock import ShockModel
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Rows))
 _TYPES = {"ts_event": np.int64, "segment": np.int64, "bid_ticks": np.int32, "ask_ticks": np.int32}
+ARRAYS = tuple((name, _TYPES.get(name, np.float32)) for name in RowArrays._fields)
+_NO_BARS = np.empty((0, len(BAR_COLUMNS)))
 
 
 class AdvancedMLFeatureEngine:
@@ -24,45 +27,60 @@ class AdvancedMLFeatureEngine:
 
     Without fitted feature models it gives `FEATURE_NAMES`; with both it gives `ALL_NAMES` (shock score and regime
     probabilities behind). `transform` and `transform_rows` agree bit for bit: each row of a recording gets what a window
-    that ends in it would get.
+    that ends in it would get. `with_context` adds the session clock and the bars behind (`CONTEXT_NAMES`), for models that
+    were trained with them; where there are no bars they are NaN.
     """
 
-    def __init__(self, *, window_rows: int = 100, shock: ShockModel | None = None, regimes: RegimeModel | None = None) -> None:
+    def __init__(
+        self, *, window_rows: int = 100, shock: ShockModel | None = None, regimes: RegimeModel | None = None, with_context: bool = False
+    ) -> None:
         if (shock is None) != (regimes is None):
             raise ValueError("shock and regimes come together: give both or none")
         self.window_rows = window_rows
         self.shock = shock
         self.regimes = regimes
-        self.names = FEATURE_NAMES if shock is None else ALL_NAMES
+        self.with_context = with_context
+        self.names = (FEATURE_NAMES if shock is None else ALL_NAMES) + (CONTEXT_NAMES if with_context else ())
 
     def transform(self, window: Window) -> Float64Array:
         """Return float64 (F,): the features of the last row. Raises `ValueError` for a window without rows."""
         if len(window.rows) == 0:
             raise ValueError(f"{window.instrument_id}: the window has no rows")
         rows = last_rows(window.rows, self.window_rows)
-        return np.asarray(self._features(rows, has_trades=window.has_trades, first=len(rows) - 1)[0])
+        return np.asarray(self._features(rows, window.bars, has_trades=window.has_trades, first=len(rows) - 1)[0])
 
-    def transform_rows(self, rows: Rows, *, has_trades: bool) -> Float64Array:
-        """Return float64 (n, F): the features of every row, each from its own last `window_rows` rows in its segment."""
-        return self._features(rows, has_trades=has_trades, first=0)
+    def transform_rows(self, rows: Rows, *, has_trades: bool, bars: Float64Array | None = None) -> Float64Array:
+        """Return float64 (n, F): the features of every row, each from its own last `window_rows` rows in its segment.
 
-    def _features(self, rows: Rows, *, has_trades: bool, first: int) -> Float64Array:
-        known = 1.0 if has_trades else math.nan
-        features: Float64Array = feature_rows(_arrays(rows), known, self.window_rows, first)
-        return self.complete(features, rows, first)
+        `bars` (m, 6) of the whole recording, oldest first: each row sees those that had ended when it came.
+        """
+        return self._features(rows, _NO_BARS if bars is None else bars, has_trades=has_trades, first=0)
 
     def complete(self, features: Float64Array, rows: Rows, first: int = 0) -> Float64Array:
         """Add what the fitted models see behind kernel features of rows `first..n-1`; nothing without fitted models."""
+        return self._complete(features, _arrays(rows), first)
+
+    def _features(self, rows: Rows, bars: Float64Array, *, has_trades: bool, first: int) -> Float64Array:
+        arrays = _arrays(rows)
+        features: Float64Array = feature_rows(arrays, 1.0 if has_trades else math.nan, self.window_rows, first)
+        found = self._complete(features, arrays, first)
+        if not self.with_context:
+            return found
+        return np.ascontiguousarray(np.hstack([found, context_features(rows.ts_event[first:], bars)]))
+
+    def _complete(self, features: Float64Array, arrays: tuple[Any, ...], first: int) -> Float64Array:
         if self.shock is None or self.regimes is None:
             return features
-        scores = self.shock.scores(features)[:, None]
-        regimes = self.regimes.filtered(rows, self.window_rows, first)
-        return np.ascontiguousarray(np.hstack([features, scores, regimes]))
+        out = np.empty((len(features), len(ALL_NAMES)))
+        out[:, : len(FEATURE_NAMES)] = features
+        out[:, len(FEATURE_NAMES)] = self.shock.scores(features)
+        out[:, len(FEATURE_NAMES) + 1 :] = self.regimes.filtered_arrays(arrays[1:], self.window_rows, first)
+        return out
 
 
 def _arrays(rows: Rows) -> tuple[np.ndarray[Any, Any], ...]:
     # Copies on purpose: the kernel is compiled once, for arrays that are writable, aligned and contiguous.
-    return tuple(np.array(getattr(rows, name), _TYPES.get(name, np.float32), order="C") for name in RowArrays._fields)
+    return tuple(np.array(getattr(rows, name), kind, order="C") for name, kind in ARRAYS)
 
 
 def last_rows(rows: Rows, count: int) -> Rows:

@@ -1,6 +1,6 @@
 """The feature kernel: the compiled functions that compute every row, for training, for serving and for a stream.
 
-`feature_rows` computes rows `first..n-1` of a recording or of a window, `feature_row` the newest row of a stream; both
+`feature_rows` computes rows `first..n-1` of a recording or of a window, `next_features` the newest rows of a stream; both
 call `_features` with the row's own look-back and nothing else, so that they agree bit for bit.
 
 numba's cache of a function notices a change of its own file only, but what it keeps has the functions of other files
@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numba import njit
 
+from framework.window import FLOW_COLUMNS, LEVELS
 from ml_actor.features.book import at_row, book_features
 from ml_actor.features.flow import flow_features
 from ml_actor.features.price import clock_features, impact_features, price_features
@@ -74,7 +75,37 @@ def _add_row(t: int, low: int, state: State) -> None:
     slide(t, low, state.series, state.ordered)
 
 
-def _compiled(sources: int) -> Any:
+@inner
+def _take(state: State, span: Array, source: Any, index: int) -> int:
+    """Copy row `index` of `source` behind the others; return its place. Without room, the last look-back moves to the front."""
+    rows, series, ordered = state.rows, state.series, state.ordered
+    if span[0] == len(rows.ts_event):
+        window = ordered.values.shape[1]
+        shift = span[0] - window
+        for place in range(window):
+            _copy(rows, place, rows, place + shift)
+            series.mids[place] = series.mids[place + shift]
+            series.columns[place] = series.columns[place + shift]
+        span[0], span[1], ordered.span[0] = window, max(0, span[1] - shift), ordered.span[0] - shift
+    t = span[0]
+    _copy(rows, t, source, index)
+    if t > 0 and rows.segment[t] != rows.segment[t - 1]:
+        span[1] = t
+    span[0] = t + 1
+    return int(t)
+
+
+@inner
+def _copy(target: RowArrays, place: int, source: RowArrays, index: int) -> None:
+    target.ts_event[place], target.segment[place] = source.ts_event[index], source.segment[index]
+    for level in range(LEVELS):
+        target.bid_ticks[place, level], target.ask_ticks[place, level] = source.bid_ticks[index, level], source.ask_ticks[index, level]
+        target.bid_sizes[place, level], target.ask_sizes[place, level] = source.bid_sizes[index, level], source.ask_sizes[index, level]
+    for column in range(source.flow.shape[1]):
+        target.flow[place, column] = source.flow[index, column]
+
+
+def _compiled(sources: int) -> tuple[Any, Any]:
     @njit(cache=True)
     def feature_rows(arrays: Any, known: float, window_rows: int, first: int) -> Array:
         """Return float64 (n - first, F): the features of rows `first..n-1`, in the order of the catalogue.
@@ -95,7 +126,34 @@ def _compiled(sources: int) -> Any:
                 _features(t, low, state, known, out[t - first])
         return out
 
-    return feature_rows
+    @njit(cache=True)
+    def next_features(memory: Any, source: Any, known: float) -> Array:
+        """Take in the rows of `source` and return their features, float64 (n, F): bit for bit those of `feature_rows`.
+
+        `memory` is that of `new_memory`; `source` is a plain tuple in the order of `RowArrays`.
+        """
+        _ = sources
+        rows = RowArrays(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6])
+        state = State(rows, Series(memory[7], memory[8]), Sums(memory[9], memory[10]), Ordered(memory[11], memory[12]))
+        given = RowArrays(source[0], source[1], source[2], source[3], source[4], source[5], source[6])
+        span, window, count = memory[13], memory[11].shape[1], len(given.ts_event)
+        out = np.empty((count, FEATURE_COUNT))
+        for index in range(count):
+            t = _take(state, span, given, index)
+            low = max(span[1], t - window + 1)
+            _add_row(t, low, state)
+            _features(t, low, state, known, out[index])
+        return out
+
+    return feature_rows, next_features
 
 
-feature_rows: Final = _compiled(_source_hash())
+feature_rows, next_features = _compiled(_source_hash())
+
+
+def new_memory(window_rows: int, capacity: int) -> tuple[Array, ...]:
+    """Return what `next_features` keeps: rows, series, sums, sorted values, and (rows held, first row of the segment)."""
+    ticks, sizes = np.zeros((2, capacity, LEVELS), np.int32), np.zeros((2, capacity, LEVELS), np.float32)
+    times, flow = np.zeros((2, capacity), np.int64), np.zeros((capacity, len(FLOW_COLUMNS)), np.float32)
+    series, sums, ordered = new_series(capacity), new_sums(window_rows), new_ordered(window_rows)
+    return (times[0], times[1], ticks[0], sizes[0], ticks[1], sizes[1], flow, *series, *sums, *ordered, np.zeros(2, np.int64))

@@ -34,9 +34,11 @@ from ml_actor.features.series import (
     MOVE_X_OFI,
     MOVE_X_SIGNED,
     NAN,
+    OFFSET,
     SIGNED,
     SIGNED_2,
     SOLD,
+    SOUND,
     SPREAD_B2,
     SPREAD_BEFORE,
     SPREAD_NOW,
@@ -63,21 +65,37 @@ def _return(at: At, lag: int) -> float:
 
 @inner
 def _minus_means(at: At, out: Array, place: int) -> int:
-    """The mid minus its weighted means over the look-back: h3, h10, h30, all."""
-    mids, now = at.series.mids, at.series.mids[at.t]
+    """The mid minus its weighted means over the look-back (h3, h10, h30, all), then the weighted mid minus its own."""
+    mids, now, rows, means = at.series.mids, at.series.mids[at.t], at.t - at.low + 1, at.sums.means
     h3, h10, h30, whole = 0.0, 0.0, 0.0, 0.0
-    n3, n10, n30, n = 0.0, 0.0, 0.0, 0.0
     for i in range(at.low, at.t + 1):
-        has_mid = at.has_mid and mids[i] != MISSING_MID
-        one, gap = (1.0, np.float64(now - mids[i])) if has_mid else (0.0, 0.0)
+        gap = np.float64(now - mids[i]) if at.has_mid and mids[i] != MISSING_MID else 0.0
         h3, h10, h30, whole = h3 * FADE_3 + gap, h10 * FADE_10 + gap, h30 * FADE_30 + gap, whole + gap
-        n3, n10, n30, n = n3 * FADE_3 + one, n10 * FADE_10 + one, n30 * FADE_30 + one, n + one
-    rows, unit = at.t - at.low + 1, 0.5 / at.spread
-    out[place] = ratio(h3, n3) * unit if at.has_mid and rows >= MIN_ROWS[H3] else NAN
-    out[place + 1] = ratio(h10, n10) * unit if at.has_mid and rows >= MIN_ROWS[H10] else NAN
-    out[place + 2] = ratio(h30, n30) * unit if at.has_mid and rows >= MIN_ROWS[H30] else NAN
-    out[place + 3] = ratio(whole, n) * unit if at.has_mid and rows >= MIN_ROWS[ALL] else NAN
-    return place + 4
+    gaps = (h3, h10, h30, whole)
+    for place_of in range(4):
+        window = H3 + place_of
+        sound = means[window, SOUND]
+        is_known = at.has_mid and rows >= MIN_ROWS[window]
+        mid = 0.5 * ratio(gaps[place_of], sound * at.sums.totals[window, rows]) if is_known else NAN
+        out[place + place_of] = mid / at.spread
+        out[place + 4 + place_of] = (mid + (at.series.columns[at.t, OFFSET] - ratio(means[window, OFFSET], sound))) / at.spread
+    return place + 8
+
+
+@inner
+def _minus_traded(at: At, out: Array, place: int) -> int:
+    """The mid minus the weighted mean price of trades (h3, h10, h30); a trade's price is the best before it."""
+    rows, columns, now = at.rows, at.series.columns, at.series.mids[at.t]
+    h3, h10, h30, n3, n10, n30 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(at.low + 1, at.t + 1):
+        lots, gap = columns[i, TRADED] if at.has_mid else 0.0, 0.0
+        if lots > 0.0:
+            above = columns[i, BOUGHT] * np.float64(now - 2 * np.int64(rows.ask_ticks[i - 1, 0]))
+            gap = above + columns[i, SOLD] * np.float64(now - 2 * np.int64(rows.bid_ticks[i - 1, 0]))
+        h3, h10, h30 = h3 * FADE_3 + gap, h10 * FADE_10 + gap, h30 * FADE_30 + gap
+        n3, n10, n30 = n3 * FADE_3 + lots, n10 * FADE_10 + lots, n30 * FADE_30 + lots
+    unit = 0.5 / at.spread * at.known
+    return put(out, place, (ratio(h3, n3) * unit, ratio(h10, n10) * unit, ratio(h30, n30) * unit))
 
 
 @inner
@@ -122,6 +140,7 @@ def price_features(at: At, out: Array, place: int) -> int:
         out[place] = _return(at, lag)
         place += 1
     place = _minus_means(at, out, place)
+    place = _minus_traded(at, out, place)
     out[place] = _range_position(at)
     place = put(out, place + 1, _moves(at))
     for window in (H10, H30, ALL):
@@ -203,14 +222,11 @@ def _rows_since_trade(at: At) -> float:
 def clock_features(at: At, out: Array, place: int) -> int:
     """Write the features of the group `clock` from `place` on; return the next place."""
     means = at.sums.means
-    day = 2.0 * math.pi * np.float64(at.rows.ts_event[at.t] % 86_400_000_000_000) / 86_400e9
     gap = at.series.columns[at.t, GAP_S]
     values = (
         math.log(max(0.0, gap) + 1e-3) if at.t > at.low else NAN,
         math.log(means[H10, GAP_S] + 1e-3),
         math.log((means[H3, GAP_S] + 1e-3) / (means[ALL, GAP_S] + 1e-3)),
         _rows_since_trade(at) * at.known,
-        math.sin(day),
-        math.cos(day),
     )
     return put(out, place, values)

@@ -3,13 +3,15 @@
 hmmlearn fits the parameters and is not needed here. Its `predict` and `predict_proba` condition on the end of the
 sequence, so every row but the last sees the future; this filter equals the last row of `predict_proba(prefix)`. It starts
 from the stationary distribution at the first row of the look-back, for training and for serving alike. States are ordered
-from calm to volatile (mean of the first observation), so that their numbers survive a refit.
+from calm to volatile (mean of the first observation); `match_states` numbers those of a refit as those of the model before.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import permutations
 from typing import Any, Final
 
 import numpy as np
@@ -70,7 +72,32 @@ def _log_emissions(observations: Any, means: Any, variances: Any) -> Any:
 
 
 @njit(cache=True)
-def _step(prior: Any, emission: Any, posterior: Any) -> None:
+def _likelihoods(emissions: Any) -> Any:
+    """Return per row exp(emission - largest of the row): the largest is 1, so that a step needs no logarithm."""
+    out = np.empty(emissions.shape)
+    for row in range(len(emissions)):
+        highest = -np.inf
+        for state in range(emissions.shape[1]):
+            highest = max(highest, emissions[row, state])
+        for state in range(emissions.shape[1]):
+            out[row, state] = math.exp(emissions[row, state] - highest)
+    return out
+
+
+@njit(cache=True)
+def _step(prior: Any, likelihood: Any, emission: Any, posterior: Any) -> None:
+    total = 0.0
+    for state in range(len(prior)):
+        posterior[state] = prior[state] * likelihood[state]
+        total += posterior[state]
+    if not total > 1e-200:
+        total = _step_in_logs(prior, emission, posterior)
+    for state in range(len(prior)):
+        posterior[state] /= total
+
+
+@njit(cache=True)
+def _step_in_logs(prior: Any, emission: Any, posterior: Any) -> float:
     """Multiply in the log domain and subtract the maximum after the prior: a one-hot prior and an outlier give no NaN."""
     highest = -np.inf
     for state in range(len(prior)):
@@ -80,13 +107,12 @@ def _step(prior: Any, emission: Any, posterior: Any) -> None:
     for state in range(len(prior)):
         posterior[state] = math.exp(posterior[state] - highest)
         total += posterior[state]
-    for state in range(len(prior)):
-        posterior[state] /= total
+    return total
 
 
 @njit(cache=True)
-def _filter(low: int, t: int, emissions: Any, chain: Any, posterior: Any) -> None:
-    start, transition = chain
+def _filter(low: int, t: int, seen: Any, chain: Any, posterior: Any) -> None:
+    (emissions, likelihoods), (start, transition) = seen, chain
     states, prior = len(start), start.copy()
     for i in range(low, t + 1):
         if i > low:
@@ -94,7 +120,7 @@ def _filter(low: int, t: int, emissions: Any, chain: Any, posterior: Any) -> Non
                 prior[state] = 0.0
                 for before in range(states):
                     prior[state] += posterior[before] * transition[before, state]
-        _step(prior, emissions[i], posterior)
+        _step(prior, likelihoods[i], emissions[i], posterior)
 
 
 @njit(cache=True)
@@ -105,6 +131,7 @@ def _filter_rows(arrays: Any, model: Any, window_rows: int, first: int) -> Any:
         for column in range(len(offset)):
             standardised[row, column] = (standardised[row, column] - offset[column]) / scale[column]
     emissions = _log_emissions(standardised, means, variances)
+    seen = (emissions, _likelihoods(emissions))
     n, states = len(segment), len(chain[0])
     out, begin = np.full((n - first, states), np.nan), 0
     for t in range(n):
@@ -112,7 +139,7 @@ def _filter_rows(arrays: Any, model: Any, window_rows: int, first: int) -> Any:
             begin = t
         low = max(begin, t - window_rows + 1) + OBSERVED_ROWS - 1
         if t >= first and low <= t:
-            _filter(low, t, emissions, chain, out[t - first])
+            _filter(low, t, seen, chain, out[t - first])
     return out
 
 
@@ -147,12 +174,45 @@ class RegimeModel:
 
         NaN where a look-back has fewer than 10 rows.
         """
+        return self.filtered_arrays(_arrays(rows), window_rows, first)
+
+    def filtered_arrays(self, arrays: tuple[Any, ...], window_rows: int, first: int = 0) -> Float64Array:
+        """Do the same on segment, bid ticks and sizes, ask ticks and sizes, flow: contiguous, aligned, writable."""
         model = (self.start, self.transition, self.means, self.variances, self.offset, self.scale)
-        return _filter_rows(_arrays(rows), model, window_rows, first)  # type: ignore[no-any-return]
+        return _filter_rows(arrays, model, window_rows, first)  # type: ignore[no-any-return]
+
+    def distances(self, other: RegimeModel) -> Float64Array:
+        """Return (k, k) Bhattacharyya distances of this model's states to the other's, in the units of the observations."""
+        means, variances = self.means * self.scale + self.offset, self.variances * self.scale**2
+        means_2, variances_2 = other.means * other.scale + other.offset, other.variances * other.scale**2
+        mixed = 0.5 * (variances[:, None] + variances_2[None])
+        gaps = (means[:, None] - means_2[None]) ** 2 / mixed
+        spreads = np.log(mixed / np.sqrt(variances[:, None] * variances_2[None]))
+        return np.asarray((0.125 * gaps + 0.5 * spreads).sum(axis=2))
+
+    def reordered(self, order: Sequence[int]) -> RegimeModel:
+        """Return the same model with its states numbered in another order."""
+        places = list(order)
+        moved = {"start": self.start[places], "transition": self.transition[np.ix_(places, places)]}
+        moved |= {"means": self.means[places], "variances": self.variances[places]}
+        return replace(self, **{name: np.ascontiguousarray(array) for name, array in moved.items()})
 
     def arrays(self) -> dict[str, Float64Array]:
         """Return what `RegimeModel(**arrays)` takes."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def match_states(previous: RegimeModel, new: RegimeModel) -> tuple[RegimeModel, float]:
+    """Number the states of `new` as those of `previous` that they are nearest to; return it and the distance of the worst pair.
+
+    The assignment of least total Bhattacharyya distance (Bhattacharyya 1943), by trying all of them: there are few states.
+    A regime keeps its number through refits as long as it exists, also when its variance passes that of another one; a
+    distance of some 1 or more says that a state is a new one.
+    """
+    apart = previous.distances(new)
+    orders = list(permutations(range(len(new.start))))
+    best = min(orders, key=lambda order: float(sum(apart[state, place] for state, place in enumerate(order))))
+    return new.reordered(best), float(max(apart[state, place] for state, place in enumerate(best)))
 
 
 def stationary(transition: Float64Array) -> Float64Array:

@@ -33,7 +33,7 @@ CLOCK_HALF_LIVES_S: Final = (0.5, 2.0, 10.0)
 """Of the Hawkes intensities."""
 
 # Level columns (of a row alone) and change columns (against the row before) that are wanted under every weight ...
-OFI_1, OFI_2, OFI_3, OFI_5, BOUGHT, SOLD, UNKNOWN, BUYS, SELLS, BID_EVENTS, ASK_EVENTS, IMBALANCE, SOUND = range(13)
+OFI_1, OFI_2, OFI_3, OFI_5, BOUGHT, SOLD, UNKNOWN, BUYS, SELLS, BID_EVENTS, ASK_EVENTS, IMBALANCE, SOUND, OFFSET = range(14)
 LEVELS_WEIGHTED: Final = 16
 ADD_BID, ADD_ASK, GONE_BID, GONE_ASK, MOVE_2, UPS, DOWNS, GAP_S = range(16, 24)
 WEIGHTED: Final = 24
@@ -149,6 +149,7 @@ def fill_levels(i: int, rows: RowArrays, series: Series) -> None:
     column[IMBALANCE_SQUARED], column[IMBALANCE_5_SQUARED] = column[IMBALANCE] ** 2, column[IMBALANCE_5] ** 2
     column[SPREAD] = np.float64(rows.ask_ticks[i, 0] - rows.bid_ticks[i, 0]) if has_mid else 0.0
     column[SOUND] = 1.0 if has_mid else 0.0
+    column[OFFSET] = 0.5 * column[SPREAD] * column[IMBALANCE]
 
 
 @inner

@@ -17,6 +17,8 @@ NEGATED: Final = "negated"
 ROW: Final = "the row"
 """From when a feature is known: the receipt of the row that it is computed for. Nothing in it happens later."""
 
+BAR_END: Final = "the end of the last bar"
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -93,6 +95,15 @@ def _swapped(name: str, formula: str, unit: str, bounds: tuple[float, float], so
     )
 
 
+def _drain(weight: str) -> tuple[_Entry, ...]:
+    source = "Cont & de Larrard 2012, rates of depletion"
+    return (
+        *_swapped(f"drain_{weight}", "ln(lots a row traded at or gone from the best) - ln(q)", "log", (-_INF, _INF), source),
+        (f"drain_difference_{weight}", "bid_drain - ask_drain", "log", -_INF, _INF, NEGATED, source),
+        (f"refill_difference_{weight}", "ln(added / drained) at the best, bid - ask", "log", -_INF, _INF, NEGATED, "Degryse et al. 2005"),
+    )
+
+
 _BOOK: Final = (
     *_many(
         "book",
@@ -165,15 +176,7 @@ _BOOK: Final = (
         "queue",
         "best, trades if any",
         "W S",
-        *_swapped(
-            "drain",
-            "ln(lots a row traded at or cancelled from the best, h10) - ln(q)",
-            "log",
-            (-_INF, _INF),
-            "Cont & de Larrard 2012, rates",
-        ),
-        ("drain_difference", "bid_drain - ask_drain", "log", -_INF, _INF, NEGATED, "Cont & de Larrard 2012, rates"),
-        ("refill_difference", "ln(added / drained) at the best, h10, bid - ask", "log", -_INF, _INF, NEGATED, "Degryse et al. 2005"),
+        *(entry for weight in ("h3", "h10", "h30") for entry in _drain(weight)),
     ),
     *_many(
         "book",
@@ -182,7 +185,7 @@ _BOOK: Final = (
         ("imbalance_z", "(imbalance_1 - mean) / standard deviation in the look-back", "z", -_INF, _INF, NEGATED, _TRAN),
         ("imbalance_5_z", "same on imbalance_5", "z", -_INF, _INF, NEGATED, _TRAN),
         *((f"imbalance_mean_h{rows}", "weighted mean of imbalance_1", "1", -1, 1, NEGATED, _OWN) for rows in (3, 10, 30)),
-        *((f"imbalance_delta_h{rows}", "imbalance_1 - weighted mean", "1", -2, 2, NEGATED, _OWN) for rows in (1, 3, 10)),
+        *((f"imbalance_delta_h{rows}", "imbalance_1 - weighted mean", "1", -2, 2, NEGATED, _OWN) for rows in (1, 3, 10, 30)),
     ),
 )
 
@@ -280,6 +283,24 @@ _PRICE: Final = (
             (f"mid_minus_mean_{weight}", "mid - weighted mean of the mid", "spreads", -_INF, _INF, NEGATED, _OWN)
             for weight in ("h3", "h10", "h30", "all")
         ),
+        *(
+            (f"micro_minus_mean_{weight}", "weighted mid - its weighted mean", "spreads", -_INF, _INF, NEGATED, _OWN)
+            for weight in ("h3", "h10", "h30", "all")
+        ),
+    ),
+    *_many(
+        "price",
+        "best, trades",
+        "W",
+        *(
+            (f"mid_minus_traded_{weight}", "mid - weighted mean price of trades", "spreads", -_INF, _INF, NEGATED, _OWN)
+            for weight in ("h3", "h10", "h30")
+        ),
+    ),
+    *_many(
+        "price",
+        "best",
+        "W",
         ("range_position", "place of the mid in its range", "1", -1, 1, NEGATED, _OWN),
         ("last_move", "last change of the mid", "spreads", -_INF, _INF, NEGATED, _OWN),
         ("rows_since_move", "ln(1 + rows since)", "log", 0, _INF, SAME, _OWN),
@@ -341,14 +362,6 @@ _CLOCK: Final = (
         ("row_gap_ratio", "ln of mean seconds between rows, h3 - all", "log", -_INF, _INF, SAME, _ENGLE),
     ),
     *_many("clock", "trades", "W", ("trade_age", "ln(1 + rows since the last trade)", "log", 0, _INF, SAME, _OWN)),
-    *_many(
-        "clock",
-        "time",
-        "1",
-        ("day_sin", "sine of the time of day, UTC", "1", -1, 1, SAME, "Makinen et al. 2019"),
-        ("day_cos", "cosine of the time of day, UTC", "1", -1, 1, SAME, "Makinen et al. 2019"),
-        look_back=1,
-    ),
 )
 
 _SHOCK: Final = _many(
@@ -382,3 +395,29 @@ FITTED_FEATURES: Final = (
     ),
 )
 """What the fitted feature models add behind them."""
+
+CONTEXT_FEATURES: Final = (
+    *_many(
+        "session",
+        "time",
+        "1",
+        ("day_sin", "sine of the time of day, UTC", "1", -1, 1, SAME, "Makinen et al. 2019"),
+        ("day_cos", "cosine of the time of day, UTC", "1", -1, 1, SAME, "Makinen et al. 2019"),
+        look_back=1,
+    ),
+    *(
+        Feature(name, "bars", formula, unit, low, high, 1, "bars", "1", mirror, source, BAR_END)
+        for name, formula, unit, low, high, mirror, source in (
+            ("bar_return_1", "close - close 1 bar before", "ranges", -_INF, _INF, NEGATED, "textbook"),
+            ("bar_return_5", "close - close 5 bars before", "ranges", -_INF, _INF, NEGATED, "textbook"),
+            ("bar_return_20", "close - close 20 bars before", "ranges", -_INF, _INF, NEGATED, "textbook"),
+            ("bar_body", "(close - open) / (high - low)", "1", -1, 1, NEGATED, "textbook"),
+            ("bar_position", "(2 close - high - low) / (high - low)", "1", -1, 1, NEGATED, "textbook"),
+            ("bar_trend", "(close - close 20 bars before) / sum of |close - close before|", "1", -1, 1, NEGATED, "Kaufman 1995"),
+            ("bar_range_ratio", "ln of mean high - low, last 5 over last 20 bars", "log", -_INF, _INF, SAME, "Parkinson 1980"),
+            ("bar_volume_ratio", "ln of mean volume, last 5 over last 20 bars", "log", -_INF, _INF, SAME, _ENGLE),
+            ("bar_age", "ln(1 + seconds since the end of the last bar)", "log s", 0, _INF, SAME, _OWN),
+        )
+    ),
+)
+"""What an engine with context adds behind all others; a *range* is the mean high - low of the last 20 bars."""

@@ -11,56 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framework.window import BAR_COLUMNS, FLOW_COLUMNS, Rows, Window
+from framework.window import FLOW_COLUMNS, Rows
 from ml_actor.features.catalogue import ALL_NAMES, FEATURE_NAMES, FEATURES, FITTED_FEATURES, INDEX, SHOCK_INPUTS, columns_of, mirrored, page
 from ml_actor.features.engine import AdvancedMLFeatureEngine, last_rows, mirror, select
-from ml_actor.features.regime import OBSERVED_ROWS, RegimeModel, observations, stationary
 from ml_actor.features.table import NEGATED, SAME
+from tests.ml_actor.feature_rows import any_rows, equal, window_ending_at, window_of
 
 ENGINE = AdvancedMLFeatureEngine(window_rows=100)
 MarketMaker = Callable[..., Rows]
-
-
-def window_of(rows: Rows, *, has_trades: bool = True) -> Window:
-    return Window(instrument_id="ES.SIM", tick_size=0.25, has_trades=has_trades, rows=rows, bars=np.empty((0, len(BAR_COLUMNS))))
-
-
-def segment_start(rows: Rows, t: int) -> int:
-    joints = np.flatnonzero(np.diff(rows.segment[: t + 1]) != 0)
-    return int(joints[-1]) + 1 if len(joints) else 0
-
-
-def window_ending_at(rows: Rows, t: int, size: int = 100) -> Rows:
-    return select(rows, slice(max(segment_start(rows, t), t - size + 1), t + 1))
-
-
-@st.composite
-def any_rows(draw: st.DrawFn) -> Rows:
-    """Rows as ugly as the contract allows: missing levels, empty sides, joints, standing clocks, zero flow."""
-    n = draw(st.integers(1, 160))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    gaps = np.cumsum(rng.integers(1, 4, (n, 10)), axis=1).astype(np.int32)
-    mid = 1000 + np.cumsum(rng.integers(-1, 2, n))[:, None].astype(np.int32)
-    depth_bid, depth_ask = rng.integers(draw(st.integers(0, 10)), 11, n), rng.integers(draw(st.integers(0, 10)), 11, n)
-    level = np.arange(10)
-    bid_sizes = (rng.integers(1, 200, (n, 10)) * (level < depth_bid[:, None])).astype(np.float32)
-    ask_sizes = (rng.integers(1, 200, (n, 10)) * (level < depth_ask[:, None])).astype(np.float32)
-    flow = rng.integers(-50, 50, (n, len(FLOW_COLUMNS))) * (rng.random((n, 1)) < draw(st.sampled_from([0.0, 0.3, 1.0])))
-    flow[:, :7] = np.abs(flow[:, :7])
-    return Rows(
-        ts_event=np.cumsum(rng.integers(0, 10**9, n)),
-        sequence=np.arange(n),
-        segment=np.cumsum(rng.random(n) < draw(st.sampled_from([0.0, 0.02, 0.3]))),
-        bid_ticks=np.where(bid_sizes > 0, mid - gaps, 0).astype(np.int32),
-        bid_sizes=bid_sizes,
-        ask_ticks=np.where(ask_sizes > 0, mid + gaps, 0).astype(np.int32),
-        ask_sizes=ask_sizes,
-        flow=flow.astype(np.float32),
-    )
-
-
-def equal(left: Any, right: Any) -> bool:
-    return np.array_equal(left, right, equal_nan=True)
 
 
 # --- one function for training and serving -----------------------------------------------------------------------
@@ -183,8 +141,7 @@ def oracle(rows: Rows) -> dict[str, float]:
     volume, gaps, events = bought + sold + unknown, np.diff(rows.ts_event) / 1e9, bid_events + ask_events
     where = np.flatnonzero(move)[-2:]
     variance, products = (move**2).sum(), move[1:] * move[:-1]
-    dust = 0.001 * depth_1
-    drain_bid, drain_ask = mean(sold, "h10") + mean(gone_bid, "h10") + dust, mean(bought, "h10") + mean(gone_ask, "h10") + dust
+    micro = mid + 0.5 * width * best
     ages, left = zip(queue(bid_ticks[:, 0], bid[:, 0]), queue(ask_ticks[:, 0], ask[:, 0]), strict=True)
     slopes = slope(bid_ticks[-1], bid[-1]), slope(ask_ticks[-1], ask[-1])
     far = {level: ((bid_ticks[-1, 0] - bid_ticks[-1, level]) / unit, (ask_ticks[-1, level] - ask_ticks[-1, 0]) / unit) for level in (1, 4)}
@@ -192,7 +149,6 @@ def oracle(rows: Rows) -> dict[str, float]:
     effective = float((lots * width[:-1]).sum() / lots.sum() / unit)
     later = bought[traded] * 2 * (ask_ticks[:, 0][:-6] - mid[6:]) + sold[traded] * 2 * (mid[6:] - bid_ticks[:, 0][:-6])
     realised = float(later.sum() / lots[: len(later)].sum() / unit)
-    day = 2 * math.pi * (rows.ts_event[-1] / 1e9 % 86_400) / 86_400
     shocks = z(width, 0.5 * unit), z(-np.log(five), 0.1), z(np.abs(flow[:, 7]), 0.1 * depth_1)
 
     found = {f"imbalance_{n}": balance(bid[-1, :n].sum(), ask[-1, :n].sum()) for n in (1, 2, 3, 5, 10)}
@@ -209,11 +165,20 @@ def oracle(rows: Rows) -> dict[str, float]:
         found[f"event_imbalance_{weight}"] = balance(mean(bid_events, weight), mean(ask_events, weight))
     for weight in ("h3", "h10", "h30", "all"):
         found[f"mid_minus_mean_{weight}"] = (mid[-1] - mean(mid, weight)) / unit
+        found[f"micro_minus_mean_{weight}"] = (micro[-1] - mean(micro, weight)) / unit
+    paid, dust = bought[1:] * (mid[-1] - ask_ticks[:-1, 0]) + sold[1:] * (mid[-1] - bid_ticks[:-1, 0]), 0.001 * depth_1
+    for weight in ("h3", "h10", "h30"):
+        found[f"mid_minus_traded_{weight}"] = mean(paid, weight) / mean((bought + sold)[1:], weight) / unit
+        drain_bid, drain_ask = mean(sold, weight) + mean(gone_bid, weight) + dust, mean(bought, weight) + mean(gone_ask, weight) + dust
+        left_bid, left_ask = math.log(drain_bid / bid[-1, 0]), math.log(drain_ask / ask[-1, 0])
+        found |= {f"bid_drain_{weight}": left_bid, f"ask_drain_{weight}": left_ask, f"drain_difference_{weight}": left_bid - left_ask}
+        refill_bid, refill_ask = (math.log((mean(x, weight) + dust) / y) for x, y in ((add_bid, drain_bid), (add_ask, drain_ask)))
+        found[f"refill_difference_{weight}"] = refill_bid - refill_ask
     for weight in ("h10", "h30", "all"):
         found[f"move_balance_{weight}"] = balance(mean(move > 0, weight), mean(move < 0, weight))
         found[f"volatility_{weight}"] = math.sqrt(mean(move**2, weight)) / unit
     found |= {f"imbalance_mean_{weight}": mean(best, weight) for weight in ("h3", "h10", "h30")}
-    found |= {f"imbalance_delta_{weight}": best[-1] - mean(best, weight) for weight in ("h1", "h3", "h10")}
+    found |= {f"imbalance_delta_{weight}": best[-1] - mean(best, weight) for weight in ("h1", "h3", "h10", "h30")}
     found |= {f"print_balance_{weight}": balance(mean(buys, weight), mean(sells, weight)) for weight in ("h10", "all")}
     found |= {f"return_{lag}": (mid[-1] - mid[-1 - lag]) / unit for lag in (1, 2, 3, 5, 10, 20, 50)}
     for seconds in (0.5, 2.0, 10.0):
@@ -242,10 +207,6 @@ def oracle(rows: Rows) -> dict[str, float]:
         "ask_age": ages[1],
         "bid_left": left[0],
         "ask_left": left[1],
-        "bid_drain": math.log(drain_bid / bid[-1, 0]),
-        "ask_drain": math.log(drain_ask / ask[-1, 0]),
-        "drain_difference": math.log(drain_bid / bid[-1, 0]) - math.log(drain_ask / ask[-1, 0]),
-        "refill_difference": math.log((mean(add_bid, "h10") + dust) / drain_bid) - math.log((mean(add_ask, "h10") + dust) / drain_ask),
         "imbalance_z": (best[-1] - best.mean()) / best.std(),
         "imbalance_5_z": (best_5[-1] - best_5.mean()) / best_5.std(),
         "event_burst": math.log(mean(events, "h3") / events.mean()),
@@ -274,8 +235,6 @@ def oracle(rows: Rows) -> dict[str, float]:
         "row_gap_h10": math.log(mean(gaps, "h10") + 1e-3),
         "row_gap_ratio": math.log((mean(gaps, "h3") + 1e-3) / (gaps.mean() + 1e-3)),
         "trade_age": math.log(len(volume) - np.flatnonzero(volume)[-1]),
-        "day_sin": math.sin(day),
-        "day_cos": math.cos(day),
         **dict(zip(("shock_spread", "shock_depth", "shock_ofi"), shocks, strict=True)),
         "shock": max(shocks),
     }
@@ -426,69 +385,6 @@ def test_groups_can_be_chosen_by_name() -> None:
     assert [ALL_NAMES[column] for column in columns_of("shock")] == ["shock_spread", "shock_depth", "shock_ofi", "shock"]
     with pytest.raises(KeyError, match="no feature group"):
         columns_of("magic")
-
-
-# --- regimes -----------------------------------------------------------------------------------------------------
-
-
-def some_regimes(seed: int = 5) -> RegimeModel:
-    rng = np.random.default_rng(seed)
-    transition = rng.dirichlet([20, 2, 2], 3)[[0, 1, 2]]
-    transition = np.ascontiguousarray(np.stack([np.roll(row, shift) for shift, row in enumerate(transition)]))
-    return RegimeModel(
-        start=stationary(transition),
-        transition=transition,
-        means=rng.normal(size=(3, 3)),
-        variances=rng.uniform(0.3, 2.0, (3, 3)),
-        offset=np.array([-1.0, 0.1, 2.0]),
-        scale=np.array([1.0, 0.5, 0.7]),
-    )
-
-
-def test_the_filter_equals_the_last_row_of_hmmlearns_posterior_of_each_prefix(make_market: MarketMaker) -> None:
-    hmm = pytest.importorskip("hmmlearn.hmm")
-    model, rows = some_regimes(), make_market(100, segments=1)
-    reference = hmm.GaussianHMM(3, covariance_type="diag")
-    reference.startprob_, reference.transmat_, reference.means_, reference.covars_ = (
-        model.start,
-        model.transition,
-        model.means,
-        model.variances,
-    )
-    observed = ((observations(rows) - model.offset) / model.scale)[OBSERVED_ROWS - 1 :]
-
-    filtered = model.filtered(rows, 100)
-    assert np.isnan(filtered[: OBSERVED_ROWS - 1]).all()
-    for t in range(OBSERVED_ROWS - 1, 100):
-        prefix = observed[: t - OBSERVED_ROWS + 2]
-        np.testing.assert_allclose(filtered[t], reference.predict_proba(prefix)[-1], rtol=1e-9, atol=1e-12)
-
-
-@given(rows=any_rows())
-@settings(max_examples=40, deadline=None)
-def test_regimes_of_a_recording_equal_those_of_each_window_bit_for_bit(rows: Rows) -> None:
-    model = some_regimes()
-    batch = model.filtered(rows, 100)
-
-    for t in range(len(rows)):
-        window = window_ending_at(rows, t)
-        assert equal(batch[t], model.filtered(window, 100, first=len(window) - 1)[0])
-
-
-def test_an_outlier_after_a_certain_state_leaves_probabilities_and_no_nan(make_market: MarketMaker) -> None:
-    rows = make_market(60, segments=1)
-    rows.bid_ticks[40:] -= 200_000
-    model = dataclasses.replace(some_regimes(), variances=np.full((3, 3), 1e-3), transition=np.ascontiguousarray(np.eye(3)))
-
-    filtered = model.filtered(rows, 100)[OBSERVED_ROWS:]
-    assert np.isfinite(filtered).all()
-    np.testing.assert_allclose(filtered.sum(axis=1), 1.0)
-
-
-def test_the_stationary_distribution_is_kept_by_the_chain() -> None:
-    model = some_regimes()
-
-    np.testing.assert_allclose(model.start @ model.transition, model.start, atol=1e-12)
 
 
 @pytest.mark.recordings
