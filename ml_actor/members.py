@@ -22,6 +22,8 @@ from ml_actor.neural_fitting import Recipe, fit_neural
 
 UNKNOWN: Final = -1
 """The class of a row whose horizon does not end inside its segment."""
+MAX_LINEAR_ROWS: Final = 20_000
+"""Labels overlap, so neighbours say nearly the same: a regression learns little from more of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +45,12 @@ class Shown:
             self, values=self.values[where], classes=self.classes[where], weights=self.weights[where], positions=self.positions[where]
         )
 
-    def examples(self, horizon: int, columns: Int64Array) -> Examples:
-        """Return the labelled rows of one horizon, each plain and mirrored."""
+    def examples(self, horizon: int, columns: Int64Array, most_rows: int = 2**62) -> Examples:
+        """Return the labelled rows of one horizon, evenly thinned to at most `most_rows`, each plain and mirrored."""
         classes = self.classes[:, self.horizons.index(horizon)]
-        is_known = classes != UNKNOWN
-        values, classes, weights = self.values[is_known], classes[is_known], self.weights[is_known]
+        known = np.flatnonzero(classes != UNKNOWN)
+        known = known[:: max(1, -(-len(known) // most_rows))]
+        values, classes, weights = self.values[known], classes[known], self.weights[known]
         return Examples(
             features=np.ascontiguousarray(np.concatenate([values[:, columns], turned(values)[:, columns]])),
             classes=np.concatenate([classes, 2 - classes]),
@@ -141,7 +144,7 @@ class Linear:
         del seed
         models = {}
         for horizon in horizons:
-            found = shown.examples(horizon, self.columns)
+            found = shown.examples(horizon, self.columns, MAX_LINEAR_ROWS)
             features = _with_magnitudes(found.features) if self.magnitudes else found.features
             models[horizon] = fit_linear(Examples(features=features, classes=found.classes, weights=found.weights), strength=self.strength)
         return _FittedLinear(self, models)

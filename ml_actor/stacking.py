@@ -1,9 +1,9 @@
 """How members become one prediction: weights that each must earn on rows that it was not fitted on.
 
-The rows are cut into four blocks of time. Each block is predicted by members fitted on the others, with the rows around
-it left out (their labels or look-backs reach into it). On those predictions the logarithmic pool gets its weights (each
-at least 0), a member stays only if leaving it out costs log-loss beyond what chance explains (block bootstrap), and the
-pool is calibrated. Sources: Wolpert 1992; Genest & Zidek 1986; Kuensch 1989.
+The rows are cut into four blocks of time (three if there are few). Each block is predicted by members fitted on the
+others, with the rows around it left out (their labels or look-backs reach into it). On those predictions the logarithmic
+pool gets its weights (each at least 0), a member stays only if leaving it out costs log-loss beyond what chance explains
+(block bootstrap), and the pool is calibrated. Sources: Wolpert 1992; Genest & Zidek 1986; Kuensch 1989.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from ml_actor.fitting import calibrate
 from ml_actor.members import UNKNOWN, Fitted, Member, Shown, normalised
 
 BLOCKS: Final = 4
+FEW_ROWS: Final = 20_000
+FEW_BLOCKS: Final = 3
 MAX_WEIGHT: Final = 2.0
 BOOTSTRAPS: Final = 400
 EARNED_QUANTILE: Final = 0.1
@@ -54,7 +56,8 @@ def sum_of(said: Sequence[tuple[float, Float64Array]]) -> Float64Array:
 def blocks(shown: Shown, embargo_rows: int) -> list[tuple[Int64Array, Int64Array]]:
     """Return for each block (rows to fit on, rows of the block), the former at least `embargo_rows` away from the latter."""
     found = []
-    for inside in np.array_split(np.arange(len(shown.positions)), BLOCKS):
+    count = len(shown.positions)
+    for inside in np.array_split(np.arange(count), FEW_BLOCKS if count < FEW_ROWS else BLOCKS):
         first, last = shown.positions[inside[0]], shown.positions[inside[-1]]
         outside = (shown.positions < first - embargo_rows) | (shown.positions > last + embargo_rows)
         found.append((np.flatnonzero(outside), inside))
