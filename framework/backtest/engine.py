@@ -38,7 +38,6 @@ from framework.operations.options import StartOptions, Summary
 from framework.operations.reporting import summary_of
 from framework.operations.state_dir import StateDir
 from framework.operations.trading_process import TradingProcess
-from framework.strategy import MLStrategy
 from framework.trading.journal import Journal
 
 OFF, LIVE, MODEL, RECORDED = "off", "live", "model", "recorded"
@@ -93,7 +92,7 @@ def prepare(plan: Plan, on_progress: Progress) -> Source:
     kind, _, name = plan.ml.partition(":")
     if kind not in (OFF, LIVE, MODEL, RECORDED) or (kind == RECORDED) != bool(name and kind == RECORDED) or (kind in (OFF, LIVE) and name):
         raise ConfigError(f"--ml: found {plan.ml}; allowed {ML_FORMS}")
-    if kind == OFF or not issubclass(plan.deployment.strategy_class, MLStrategy):
+    if kind == OFF:
         return Source(kind=OFF)
     if kind == RECORDED:
         answers, trips = of_journal(StateDir(Path(name)).journal)

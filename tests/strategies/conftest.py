@@ -12,7 +12,17 @@ from framework.clock import EventClock
 from framework.config import StrategyFile
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
-from framework.messages import BookSnapshot, CancelOrder, DecisionMade, DomUpdated, Message, OrderUpdated, PositionChanged, SubmitOrder
+from framework.messages import (
+    BookSnapshot,
+    CancelOrder,
+    DecisionMade,
+    DomUpdated,
+    Message,
+    OrderUpdated,
+    PositionChanged,
+    SubmitList,
+    SubmitOrder,
+)
 from framework.model import Instrument, OrderStatus
 from framework.strategy import IdSequence, Strategy, StrategyActor, StrategyContext, read_parameters
 
@@ -41,6 +51,7 @@ class Market(Actor):
         super().__init__("execution")
         self.bus, self.clock = bus, clock
         self.orders: list[SubmitOrder] = []
+        self.lists: list[SubmitList] = []
         self.canceled: list[str] = []
         self.decisions: list[DecisionMade] = []
         self.position = 0
@@ -49,6 +60,8 @@ class Market(Actor):
     def handle(self, message: Message) -> None:
         if isinstance(message, DecisionMade):
             self.decisions.append(message)
+        elif isinstance(message, SubmitList):
+            self.lists.append(message)
         elif isinstance(message, CancelOrder):
             self.canceled.append(message.client_order_id)
             [order] = [order for order in self.orders if order.client_order_id == message.client_order_id]
