@@ -22,6 +22,8 @@ from ml_actor.registry import Registry, UnknownVersion
 
 CUT_ROWS: Final = 3_000
 """Rows of the generated book that is cut and permuted: columns are computed again for each cut."""
+BEGINNING_ROWS: Final = 12_000
+BEGINNING_SEED: Final = 5
 Report = Callable[[str, float], None]
 
 
@@ -72,9 +74,15 @@ def _check_columns(subject: Subject, recordings: list[Recording], job: LeakJob) 
         full = _computed(subject, recording)
         named = subject if len(recordings) == 1 else Subject(title=f"{subject.title}, {recording.instrument_id}", compute=subject.compute)
         yield from causality.check_future(named, recording, full, seed=job.seed)
-        yield from causality.check_clock(named, recording, full)
+        yield causality.check_dates(named, recording, full)
+    yield _beginning(subject)
     yield _told(subject.title, "no skill on a martingale", lambda: skill.check_martingale(subject, job))
     yield _told(subject.title, "no skill on shifted labels", lambda: skill.check_shifted_labels(subject, job))
+
+
+def _beginning(subject: Subject) -> Finding:
+    made = book.generate(BEGINNING_ROWS, seed=BEGINNING_SEED, strength=skill.PLANTED_STRENGTH).recording
+    return _told(subject.title, "begin later", lambda: causality.check_beginning(subject, made, subject.compute(made)))
 
 
 def _computed(subject: Subject, recording: Recording) -> Table:
@@ -122,7 +130,8 @@ def _check_model(job: LeakJob, recordings: list[Recording], features: Subject) -
     for recording in recordings:
         full = _computed(subject, recording)
         yield from causality.check_future(subject, recording, full, seed=job.seed)
-        yield from causality.check_clock(subject, recording, full)
+        yield causality.check_dates(subject, recording, full)
+    yield _beginning(subject)
     yield _told(title, "finds a planted signal", lambda: skill.check_planted(title, fit, job))
     yield _told(title, "no skill on shifted labels", lambda: skill.check_shifted_labels(subject, job))
     yield _told(title, "no skill on a martingale", lambda: skill.check_no_gain(title, fit, job))

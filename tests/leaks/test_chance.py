@@ -17,7 +17,7 @@ from ml_actor.leaks.skill import scored
 def test_the_score_is_the_area_under_the_curve() -> None:
     rng = np.random.default_rng(1)
     moves = rng.integers(-1, 2, 3_000)
-    columns = np.round(rng.normal(size=(3_000, 4)) + 0.4 * moves[:, None] * np.arange(4), 1)
+    columns = np.asarray(np.round(rng.normal(size=(3_000, 4)) + 0.4 * moves[:, None] * np.arange(4), 1), np.float64)
     is_valid = rng.random(3_000) < 0.9
 
     found = chance.direction_auc(columns, moves, is_valid, seed=1)
@@ -30,7 +30,8 @@ def test_the_score_is_the_area_under_the_curve() -> None:
 
 
 def longer_queue(rows: Rows) -> Any:
-    return rows.bid_sizes[:, :1].astype(float) - rows.ask_sizes[:, :1]
+    gaps: Any = rows.bid_sizes[:, :1] - rows.ask_sizes[:, :1]
+    return gaps.astype(np.float64)
 
 
 def test_intervals_of_honest_scores_hold_chance_as_often_as_they_say() -> None:
