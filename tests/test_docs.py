@@ -16,13 +16,14 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
-COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?python main\.py (?P<verb>[a-z][a-z-]*)(?P<rest>.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?python main\.py (?P<verb>(?:(?:data|state) )?[a-z][a-z-]*)(?P<rest>.*)$", re.MULTILINE)
 OPTION = re.compile(r"(?<!\S)(--[a-z][a-z-]*)")
 
 
 @cache
 def help_of(verb: str) -> str:
-    done = subprocess.run([sys.executable, "main.py", verb, "--help"], cwd=ROOT, capture_output=True, text=True, env=plain_environment())
+    command = [sys.executable, "main.py", *verb.split(), "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=plain_environment())
     assert done.returncode == 0, f"{verb}: {done.stderr}"
     return done.stdout
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ import msgspec
 from framework.errors import ConfigError, IntegrityError
 from framework.market.formats.book import BookSide
 from framework.market.formats.definitions import find_instrument
-from framework.market.formats.lines import PlainBytes
+from framework.market.formats.lines import PlainBytes, head_of
 from framework.market.formats.units import OffUnit, Units
 from framework.messages import BookSnapshot, MarketEvent, SessionChanged, TradeTick
 from framework.model import NS_PER_MS, Instrument, Side
@@ -30,6 +31,7 @@ MAX_WAITING: Final = 10_000
 """Updates that are kept while no snapshot fits; the oldest go first."""
 
 _HEAD: Final = re.compile(rb'(\d{13}|\d{16}|\d{19}) \{(?:"stream":"[^"@]+@|"lastUpdateId":)')
+_DATE: Final = re.compile(r"(20\d\d)(?:-|)([01]\d)(?:-|)([0-3]\d)")
 _UNIT_NS: Final = {13: 1_000_000, 16: 1_000, 19: 1}
 _STREAM: Final = b' {"stream":"'
 _SNAPSHOT: Final = b'"lastUpdateId"'
@@ -83,7 +85,8 @@ def is_head(head: bytes) -> bool:
 class BinanceSource:
     """The streams of one symbol. Opening reads the file once: its receive times must not go back.
 
-    A file without a snapshot continues the one before it (`follow`), which must be named too. Raises `ConfigError` or `IntegrityError`.
+    A file without a snapshot continues the one before it (`follow`), which is named too, or lies in the same folder under the name of
+    the day before. Raises `ConfigError` or `IntegrityError`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,6 +126,8 @@ class BinanceSource:
     def events(self, first_sequence: int) -> Iterator[MarketEvent]:
         """Yield a book per depth update and the trades, numbered from `first_sequence` in the order of the file."""
         if not self._has_snapshot and not self._book.is_synced:
+            self._follow_the_day_before()
+        if not self._has_snapshot and not self._book.is_synced:
             raise ConfigError(f"{self.path}: holds no depth snapshot, so its book has no beginning; name the recording before it too")
         self.next_sequence = first_sequence
         with PlainBytes(self.path) as content:
@@ -134,6 +139,17 @@ class BinanceSource:
                 if number % _SHARE_LINES == 0:
                     self.read_share = content.share
         self.read_share = 1.0
+
+    def _follow_the_day_before(self) -> None:
+        """Take over the book from the recording of the day before, where it lies in the same folder; update ids tell whether it fits."""
+        before = _day_before(self.path)
+        if before is None or not before.is_file() or not is_head(head_of(before)):
+            return
+        source = BinanceSource(before)
+        if source.instruments == self.instruments and source._has_snapshot and source.end_ns <= self.start_ns:
+            for _ in source.events(0):
+                pass
+            self.follow(source)
 
     def _scan(self) -> None:
         before = 0
@@ -195,6 +211,20 @@ class BinanceSource:
             size=self._book.lots[trade.quantity],
             aggressor=Side.SELL if trade.is_seller_aggressor else Side.BUY,
         )
+
+
+def _day_before(path: Path) -> Path | None:
+    """Return the name of the day before: `btc_20240718.gz` for `btc_20240719.gz`; None for a name without a date."""
+    found = _DATE.search(path.name)
+    try:
+        day = date.fromisoformat("-".join(found.groups())) if found is not None else None
+    except ValueError:
+        return None
+    if found is None or day is None:
+        return None
+    separator = "-" if "-" in found.group() else ""
+    name = (day - timedelta(days=1)).strftime(f"%Y{separator}%m{separator}%d")
+    return path.with_name(path.name.replace(found.group(), name))
 
 
 class _Book:

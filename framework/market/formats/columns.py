@@ -23,6 +23,8 @@ from framework.model import Instrument
 Array = npt.NDArray[Any]
 Levels = list[tuple[int, ...]]
 _ROW: Final = re.compile(r"Row #(\d+)")
+_MOST: Final = float(2**53)
+"""More units than this no float tells apart."""
 _UNIT_NS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
@@ -127,10 +129,11 @@ def lot_of(instrument: Instrument) -> Unit:
 
 
 def to_units(values: Array, unit: Unit, path: Path, line: int) -> Array:
-    """Return `values` (rows, ...) as whole multiples of `unit`; NaN is 0. Raises `ConfigError` that names the line of an odd one."""
-    counts = np.nan_to_num(values) / unit.size
-    whole = np.rint(counts)
-    odd = np.argwhere(~(np.abs(counts - whole) <= 1e-3))
+    """Return `values` (rows, ...) as whole multiples of `unit`. Raises `ConfigError` that names the line of an odd one, or of none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        counts = values / unit.size
+        whole = np.rint(counts)
+        odd = np.argwhere(~((np.abs(counts - whole) <= 1e-3) & (np.abs(counts) < _MOST)))
     if odd.size:
         value = f"{values[tuple(odd[0])]:.12g}"
         row = line + int(odd[0][0])

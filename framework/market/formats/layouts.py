@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
-from framework.errors import ConfigError
+from framework.errors import ConfigError, IntegrityError
 from framework.market.formats.columns import Header
 from framework.market.formats.definitions import InstrumentFacts, find_instrument
 from framework.market.formats.mapping import BarColumns, BookColumns, TableMapping, TimeColumn, TradeColumns
@@ -183,7 +183,12 @@ def _first_row(path: Path, header: Header, head: bytes) -> dict[str, str]:
     lines = head.split(b"\n")
     if len(lines) <= header.lines or not lines[header.lines].strip():
         raise ConfigError(f"{path}: holds no rows below its header")
-    return dict(zip(header.names, lines[header.lines].decode("utf-8", "replace").strip().split(header.delimiter), strict=False))
+    cells = lines[header.lines].decode("utf-8", "replace").strip().split(header.delimiter)
+    if len(cells) != len(header.names):
+        raise IntegrityError(
+            f"{path}: line {header.lines + 1} has {len(cells)} columns, its header {len(header.names)}; fetch the file again"
+        )
+    return dict(zip(header.names, cells, strict=True))
 
 
 _MAPPING: Final = "say it in a mapping file (NAME.csv.yaml beside it)"

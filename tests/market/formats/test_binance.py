@@ -123,6 +123,15 @@ def test_a_file_without_a_snapshot_goes_on_with_the_book_of_the_one_before(tmp_p
         collect(open_feed([second]))
 
 
+def test_a_file_without_a_snapshot_finds_the_one_of_the_day_before_in_its_folder(tmp_path: Path) -> None:
+    write(tmp_path, *SYNCED, name="btc_20240731.gz")
+    second = write(tmp_path, depth(9, 23, 30, 22, [("100.0", "0")], []), name="btc_20240801.gz")
+
+    (book,) = events_of(second)
+
+    assert book.bid_ticks == (999,)
+
+
 @pytest.mark.parametrize(
     ("lines", "refusal"),
     [
