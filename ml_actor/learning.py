@@ -33,6 +33,10 @@ log = logging.getLogger("MLService")
 GATE: Final = "gate"
 TRIAL: Final = "trial"
 SAVE_TRIALS_S: Final = 30.0
+GO_ROUND: Final = ("day_sin", "day_cos")
+"""Features that move with the time of day, drift or not."""
+
+_WATCHED: Final = [at for at, name in enumerate(ALL_NAMES) if name not in GO_ROUND]
 LEFT: Final = "left without a verdict: newer challengers needed the room, or the champion speaks about another horizon"
 Result = TypeVar("Result")
 
@@ -145,7 +149,7 @@ class Learning:
     def watch(self, predictor: Predictor) -> Predictor:
         """Take note that `predictor` serves from now on; return it so that the lane sees what it answers."""
         self.lane.crown(predictor)
-        self._drift = DriftMonitor(predictor.horizon_rows, _features_of(predictor), names=ALL_NAMES)
+        self._drift = DriftMonitor(predictor.horizon_rows, _features_of(predictor), names=[ALL_NAMES[at] for at in _WATCHED])
         return Watched(predictor, self.lane)
 
     def settle(self) -> None:
@@ -252,7 +256,7 @@ def _features_of(predictor: Predictor) -> Callable[[Window], Float64Array] | Non
     engine, linear = getattr(predictor, "engine", None), getattr(predictor, "linear", None)
     if engine is None or linear is None:
         return None
-    return lambda window: np.asarray(linear.standardised(engine.transform(window)[None, :])[0])
+    return lambda window: np.asarray(linear.standardised(engine.transform(window)[None, :])[0, _WATCHED])
 
 
 def _later(delay_s: float, call: Callable[[], None]) -> object:
