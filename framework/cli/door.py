@@ -17,6 +17,7 @@ import typer
 
 from framework.cli.backtest import backtest, latency
 from framework.cli.data import build as build_data
+from framework.cli.diff import diff
 from framework.cli.evaluate import evaluate
 from framework.cli.explain import explain
 from framework.cli.leaks import check_leaks
@@ -49,6 +50,7 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ("models", models, "models promote v0003-1a2b3c4d"),
     ("backtest", backtest, "backtest --config config/strategies/ml_futures.yaml --data day1.parquet --ml off --report backtest.html"),
     ("latency", latency, "latency record --state-dir .tidebook --out latency.json"),
+    ("diff", diff, "diff .tidebook backtest-state --strategy ml_futures"),
     ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
     ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),
     ("explain", explain, "explain r1-17 --top 20"),

@@ -1,0 +1,90 @@
+"""The verb diff: two runs beside each other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from framework.cli.options import JsonOption
+from framework.cli.output import say, say_json
+from framework.model import NS_PER_S
+from framework.operations.run_diff import Diff, Fact, compare
+
+MAX_PAIRS_SHOWN = 20
+_HELP = "A state directory, or a journal file."
+FirstArgument = Annotated[Path, typer.Argument(metavar="RUN_A", help=_HELP)]
+SecondArgument = Annotated[Path, typer.Argument(metavar="RUN_B", help=_HELP)]
+StrategyOption = Annotated[str | None, typer.Option("--strategy", metavar="NAME", help="Only this strategy.")]
+
+
+def diff(a: FirstArgument, b: SecondArgument, *, strategy: StrategyOption = None, is_json: JsonOption = False) -> int:
+    """Compare two runs (backtest and paper, before and after a change) order by order, and name what came apart first."""
+    found = compare(a, b, strategy)
+    if is_json:
+        say_json(found)
+    else:
+        say(diff_view(found))
+    return 0
+
+
+def diff_view(found: Diff) -> RenderableType:
+    """Return the comparison for a terminal."""
+    if found.is_same:
+        return Text(f"The same: {found.facts:,} predictions, decisions, orders, verdicts and fills; {found.orders_a:,} orders.")
+    assert found.parting is not None
+    parting = found.parting
+    head = Text(
+        f"They part at {_time(parting.ts_event)}, after {parting.number:,} equal facts of {parting.strategy_id}: {parting.cause}.\n"
+    )
+    counts = f"Orders: {found.orders_a:,} in A, {found.orders_b:,} in B, {found.orders_same:,} the same; {found.unexplained} unexplained.\n"
+    parts: list[RenderableType] = [head, _beside("first difference", parting.differs or _sides(parting.a, parting.b)), Text(counts)]
+    if found.settings:
+        parts.append(_beside("they were run with", found.settings))
+    parts.append(_orders(found))
+    return Group(*parts)
+
+
+def _sides(a: Fact | None, b: Fact | None) -> dict[str, tuple[Any, Any]]:
+    return {"what": (None if a is None else f"{a.kind} {a.what}", None if b is None else f"{b.kind} {b.what}")}
+
+
+def _beside(title: str, differing: dict[str, tuple[Any, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("", "A", "B"):
+        table.add_column(name, overflow="fold")
+    for name, (left, right) in differing.items():
+        table.add_row(name, _text(name, left), _text(name, right))
+    return table
+
+
+def _orders(found: Diff) -> Table:
+    shown = f" (the first {MAX_PAIRS_SHOWN} of {len(found.pairs):,})" if len(found.pairs) > MAX_PAIRS_SHOWN else ""
+    table = Table(title=f"orders that differ{shown}", title_justify="left")
+    for name in ("A", "B", "explained"):
+        table.add_column(name, overflow="fold")
+    for pair in found.pairs[:MAX_PAIRS_SHOWN]:
+        table.add_row(_order(pair.a), _order(pair.b), "yes" if pair.is_explained else "NO")
+    return table
+
+
+def _order(fact: Fact | None) -> str:
+    if fact is None:
+        return "-"
+    price = "market" if fact.what["limit_ticks"] is None else f"@ {fact.what['limit_ticks']}"
+    return f"{_time(fact.ts_event)} {fact.what['side']} {fact.what['quantity']} {price}"
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    return _time(value) if name.endswith(("_ns", "ts_event")) and isinstance(value, int) else str(value)
+
+
+def _time(ns: int) -> str:
+    return f"{datetime.fromtimestamp(ns // NS_PER_S, UTC):%Y-%m-%d %H:%M:%S}.{ns % NS_PER_S // 1_000:06d}"
