@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from framework.window import Rows
+from framework.wire import FeedbackItem
+from ml_actor.labels import label_rows
 from ml_actor.learning import GATE, TRIAL, Learning
 from ml_actor.preparation import Recording, window_at
 from ml_actor.registry import Registry
@@ -283,3 +286,36 @@ async def test_the_features_of_a_real_model_are_watched(two: tuple[Path, str, st
 
     assert desk.learning.status()["drift"]["features_e"] != 1.0
     assert desk.learning.lane.status()["faults"] == 0
+
+
+async def test_a_model_that_poisoned_feedback_made_lean_is_not_promoted(
+    models_copy: Registry, trained: Any, make_market: Market, train_rows: Any
+) -> None:
+    # Whoever may report decisions can claim them where the mid rose: those rows weigh three times as much in training.
+    rows, honest = trained.recording.rows, trained.result.version
+    rose = rows.sequence[label_rows(rows, horizon_rows=10, min_history=10).moves > 0]
+    lies = tuple(
+        FeedbackItem(
+            timestamp="2024-01-15T14:30:00Z",
+            prediction_flow_type="BUY",
+            prediction_confidence=1.0,
+            trade_executed=True,
+            trade_outcome="PROFIT",
+            market_data_snapshot={},
+            dom_data_snapshot={},
+            instrument_id="ES.SIM",
+            as_of_sequence=int(sequence),
+        )
+        for sequence in rose
+    )
+    leaning = train_rows(rows, msgspec.structs.replace(trained.job, models_dir=str(models_copy.directory)), feedback=lies)
+    assert leaning.ok
+    assert leaning.version[6:] != honest[6:]
+    desk = Desk(models_copy.directory)
+    await desk.start()
+    await desk.learning.take(result_of(honest, promote=True, is_first=True))
+    await desk.learning.take(result_of(leaning.version, challenge=True))
+    await desk.ask(make_market(9_000, seed=34, segments=1))
+    await desk.learning.close()
+
+    assert desk.served == [honest]

@@ -97,7 +97,7 @@ def test_progress_only_grows(make_market: MarketMaker, train_rows: Trainer, job_
     train_rows(make_market(3_000), job_for(tmp_path), report=lambda stage, fraction: said.append((stage, fraction)))
 
     fractions = [fraction for _, fraction in said]
-    assert [stage for stage, _ in said] == ["features", "feature models", "linear", "trees", "calibrate", "evaluate", "save"]
+    assert [stage for stage, _ in said] == ["features", "feature models", "linear", "trees", "net", "calibrate", "evaluate", "save"]
     assert fractions == sorted(fractions)
     assert 0 <= fractions[0] <= fractions[-1] < 1
 
@@ -396,3 +396,51 @@ def test_on_a_real_day_of_rebar_futures_the_model_beats_the_level_1_imbalance(
     assert scores["model"]["auc_up_down"] > scores["imbalance"]["auc_up_down"]
     assert scores["model"]["log_loss"] < scores["imbalance"]["log_loss"]
     assert math.isfinite(result.metrics["acting"]["mean_move_ticks"])
+
+
+# --- poison --------------------------------------------------------------------------------------------------------------
+
+
+def feedback_of(sequences: Any, **fields: Any) -> tuple[FeedbackItem, ...]:
+    base: dict[str, Any] = {
+        "timestamp": "2024-01-15T14:30:00Z",
+        "prediction_flow_type": "BUY",
+        "prediction_confidence": 0.9,
+        "trade_executed": True,
+        "trade_outcome": "PROFIT",
+        "market_data_snapshot": {},
+        "dom_data_snapshot": {},
+        "instrument_id": "ES.SIM",
+    } | fields
+    return tuple(FeedbackItem(**base, as_of_sequence=int(at), feedback_id=f"f-{number}") for number, at in enumerate(sequences))
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"trade_outcome": "LOSS"},
+        {"prediction_flow_type": "SELL"},
+        {"pnl": -1e308, "markouts_ticks": {"1s": -1e300}},
+        {"prediction_confidence": 0.0, "reason": "x" * 1_000},
+    ],
+)
+def test_flipped_outcomes_and_garbage_numbers_change_nothing_that_training_learns_from(
+    make_market: MarketMaker, poison: dict[str, Any]
+) -> None:
+    # What a training takes from feedback is these weights; the rest is told in the manifest and decides nothing.
+    rows, decided = make_market(2_000, seed=31), range(1, 2_000, 20)
+    honest = decision_weights(rows, "ES.SIM", feedback_of(decided))
+
+    assert honest.max() == 3.0
+    assert decision_weights(rows, "ES.SIM", feedback_of(decided, **poison)).tolist() == honest.tolist()
+
+
+def test_ten_thousand_copies_of_one_decision_weigh_as_much_as_one(make_market: MarketMaker) -> None:
+    rows = make_market(2_000, seed=31)
+    once = decision_weights(rows, "ES.SIM", feedback_of([700]))
+    often = decision_weights(rows, "ES.SIM", feedback_of([700] * 10_000))
+    everywhere = decision_weights(rows, "ES.SIM", feedback_of([10**12, -5, 0]))
+
+    assert often.tolist() == once.tolist()
+    assert once.max() == 3.0
+    assert set(everywhere) == {1.0}
