@@ -53,7 +53,7 @@ EXAMPLES: Final = {
 
 def build() -> typer.Typer:
     """Return the group of verbs."""
-    group = typer.Typer(help="Recordings of any origin in one catalogue: import, list, check, show, export.", no_args_is_help=True)
+    group = typer.Typer(help="Recordings of any origin in one catalogue: import, list, check, show, export.")
     verbs: dict[str, Callable[..., int]] = {
         "import": import_data, "list": list_data, "check": check_data, "show": show_data, "export": export_data,
     }  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -38,15 +37,15 @@ def catalogue_view(entries: Sequence[Entry]) -> RenderableType:
 def entries_table(title: str, entries: Sequence[Entry]) -> Table:
     """Return one line per entry, without the kinds of event that none of them has."""
     counts = [name for name in ("books", "trades", "bars") if any(getattr(one, name) for one in entries)]
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("entry", overflow="fold", min_width=max((len(foreign(one.key)) for one in entries), default=0))
-    for name in ("from (UTC)", "to (UTC)"):
-        table.add_column(name, no_wrap=True)
-    for name in (*counts, "gaps", "MB"):
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("entry", no_wrap=True)
+    table.add_column("from (UTC)", no_wrap=True)
+    for name in ("hours", *counts, "gaps", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in entries:
-        numbers = [f"{getattr(one, name):,}" for name in counts] + [str(len(one.gaps) + one.gaps_not_listed), f"{one.bytes / 1e6:.1f}"]
-        table.add_row(foreign(one.key), utc(one.start_ns)[:16], utc(one.end_ns)[:16], *numbers)
+        numbers = [f"{(one.end_ns - one.start_ns) / NS_PER_S / 3_600:,.1f}", *(f"{getattr(one, name):,}" for name in counts)]
+        numbers += [str(len(one.gaps) + one.gaps_not_listed), f"{one.bytes / 1e6:.1f}"]
+        table.add_row(foreign(one.key), utc(one.start_ns)[:16], *numbers)
     return table
 
 
