@@ -30,6 +30,12 @@ from framework.trading.portfolio import Portfolio
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked, RunStarted
 
 CLOSED_ORDERS_KEPT: Final = 10_000
+ENDED_KEPT: Final = 100
+_SAME_END: Final = {
+    ReportKind.CANCELED: OrderStatus.CANCELED,
+    ReportKind.EXPIRED: OrderStatus.EXPIRED,
+    ReportKind.REJECTED: OrderStatus.REJECTED,
+}
 RATE_MEMORY_NS: Final = 60 * NS_PER_S
 EXTERNAL: Final = "EXTERNAL"
 """Strategy id of what others did on our account."""
@@ -68,6 +74,8 @@ class Blotter:
         self.limits_digest = ""
         self.adopted: dict[str, OrderAdopted] = {}
         self.counts: Counter[str] = Counter()
+        self.unconfirmed: OrderedDict[str, None] = OrderedDict()
+        """Orders that ended short of their quantity, and of which the venue has not said so twice: a fill may have been lost before."""
         self._is_folding = False
         self._takers: dict[type[Message], Callable[[Any, int], None]] = {
             SubmitOrder: lambda order, _: self._take_intent(order),
@@ -128,6 +136,18 @@ class Blotter:
         """Take an open order as it is (of a snapshot)."""
         self.open[order.intent.client_order_id] = order
         self._note(order)
+
+    def put_kin(self, order: Order) -> None:
+        """Take a closed order that an open one depends on: its entry, or a member of its group."""
+        self._closed[order.intent.client_order_id] = order
+        self.held.note(order)
+
+    def kin(self) -> list[Order]:
+        """Return the closed orders that open ones depend on, in order of their ids."""
+        groups = {order.intent.oco_id for order in self.open.values()} - {""}
+        parents = {order.intent.parent_id for order in self.open.values()} - {""}
+        found = [one for name, one in self._closed.items() if name in parents or one.intent.oco_id in groups]
+        return sorted(found, key=lambda order: order.intent.client_order_id)
 
     def request_cancel(self, client_order_id: str) -> None:
         """Note that a cancel is on its way."""
@@ -195,6 +215,19 @@ class Blotter:
         self.losses.on_fill((intent.strategy_id, intent.instrument_id), position, quantity_before=quantity, net_before=net)
         return fill, changed
 
+    def is_old_news(self, report: ExecutionReport) -> bool:
+        """Return whether a report says again what is known. It is evidence all the same: a second word for an end confirms it."""
+        order = self.find(report.client_order_id)
+        if order is None:
+            return False
+        if report.kind is ReportKind.FILLED:
+            return bool(report.trade_id) and report.trade_id in order.trade_ids
+        if report.kind in _SAME_END and order.status is _SAME_END[report.kind]:
+            self.unconfirmed.pop(report.client_order_id, None)
+            return True
+        is_same = report.quantity in (None, order.quantity) and report.limit_ticks in (None, order.limit_ticks)
+        return report.kind is ReportKind.ACCEPTED and is_same and order.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
     # --- looking orders up ---------------------------------------------------------------------------------------------------
 
     def find(self, client_order_id: str) -> Order | None:
@@ -239,15 +272,19 @@ class Blotter:
             self._note(order)
 
     def _note(self, order: Order) -> None:
-        if self._is_folding:
-            return
-        self.exposure.note(order)
-        self.held.note(order)
+        if order.intent.oco_id or order.status is OrderStatus.SUSPENDED or not self._is_folding:
+            self.held.note(order)
+        if not self._is_folding:
+            self.exposure.note(order)
 
     def _retire(self, order: Order) -> None:
         client_order_id = order.intent.client_order_id
         self.open.pop(client_order_id, None)
         self._closed[client_order_id] = order
+        if order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED):
+            self.unconfirmed[client_order_id] = None
+            if len(self.unconfirmed) > ENDED_KEPT:
+                self.unconfirmed.popitem(last=False)
         if len(self._closed) > CLOSED_ORDERS_KEPT:
             self._closed.popitem(last=False)
 

@@ -270,6 +270,9 @@ class ExecutionActor(Actor):
             self._stop_if_fill(report)
             return
         is_ours = self.blotter.fetch(report.client_order_id)
+        if self.blotter.is_old_news(report):
+            self.counts["reports_again"] += 1
+            return
         effect = self._out.hear(report)
         order = self.blotter.find(report.client_order_id)
         if effect is Effect.UNBOOKABLE or not is_ours:

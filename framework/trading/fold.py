@@ -75,6 +75,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     state: TradingState
     state_reason: str
     orders: tuple[OrderFacts, ...]
+    kin: tuple[OrderFacts, ...]
     positions: tuple[PositionFacts, ...]
     losses: dict[str, int]
     fills: dict[str, int]
@@ -83,6 +84,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     tightened: tuple[LimitTightened, ...]
     limits_digest: str
     adopted: tuple[OrderAdopted, ...]
+    unconfirmed: tuple[str, ...] = ()
     ids: dict[str, int]
     last_order_ns: dict[str, int]
     open_decisions: tuple[DecisionMade, ...]
@@ -160,6 +162,7 @@ class JournalFold:
             state=blotter.state,
             state_reason=blotter.state_reason,
             orders=tuple(order_facts(order) for order in blotter.open.values()),
+            kin=tuple(order_facts(order) for order in blotter.kin()),
             positions=tuple(
                 _position_facts(strategy_id, position, losses.bases().get((strategy_id, instrument_id)))
                 for (strategy_id, instrument_id), position in sorted(blotter.portfolio.everything().items(), key=lambda item: item[0])
@@ -171,6 +174,7 @@ class JournalFold:
             tightened=tuple(blotter.tightened),
             limits_digest=blotter.limits_digest,
             adopted=tuple(blotter.adopted.values()),
+            unconfirmed=tuple(blotter.unconfirmed),
             ids=dict(sorted(self.ids.items())),
             last_order_ns=dict(sorted(self.last_order_ns.items())),
             open_decisions=tuple(self.open_decisions.values()),
@@ -213,6 +217,9 @@ def restore_blotter(blotter: Blotter, facts: Facts) -> None:
     blotter.sent = deque(facts.sent)
     blotter.tightened, blotter.limits_digest = list(facts.tightened), facts.limits_digest
     blotter.adopted = {one.client_order_id: one for one in facts.adopted}
+    blotter.unconfirmed = OrderedDict.fromkeys(facts.unconfirmed)
+    for one in facts.kin:
+        blotter.put_kin(_order(one))
     for one in facts.orders:
         blotter.put(_order(one))
 

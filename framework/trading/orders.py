@@ -225,7 +225,9 @@ class Order:
 
     def _take_terms(self, report: ExecutionReport) -> None:
         """Take the terms that a report tells of, and end the change that it answers."""
-        if report.kind in _TELL_TERMS:
+        # What a venue says again when it is asked may have been overtaken by the answer to a later change.
+        is_overtaken = report.kind is ReportKind.RESTATED and 0 < self.answered_revision > report.revision and self.is_acknowledged
+        if report.kind in _TELL_TERMS and not is_overtaken:
             # Never below what has been filled: a report that was overtaken by a fill cannot undo it.
             self.quantity = self.quantity if report.quantity is None else max(report.quantity, self.filled_quantity)
             self.limit_ticks = self.limit_ticks if report.limit_ticks is None else report.limit_ticks

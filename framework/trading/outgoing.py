@@ -151,10 +151,13 @@ class Outgoing:
     def settle(self, instrument_id: str) -> None:
         """Do what follows for orders that are held or belong together, until nothing does."""
         held = self._blotter.held
+        held_up: set[str] = set()
         for _ in range(MOST_ACTS):
-            act = None if held.is_idle else held.review(instrument_id, self._clock.now_ns())
-            if act is None or not self._do(act):
+            act = None if held.is_idle else held.review(instrument_id, self._clock.now_ns(), held_up)
+            if act is None:
                 return
+            if not self._do(act) and isinstance(act, Release):
+                held_up.add(act.client_order_id)
         log.error("contingent orders in %s do not come to rest", foreign(instrument_id))
 
     def _do(self, act: Say | Release | Cancel | Shrink) -> bool:

@@ -21,6 +21,7 @@ from framework.trading.sight import Sight
 
 FLATTEN: Final = "flatten-"
 LONGEST_WAIT_S: Final = 30
+SWEEP_NS: Final = 15 * NS_PER_S
 log = logging.getLogger("Execution")
 
 
@@ -42,6 +43,7 @@ class Watch:
 
     - An order, a change or a cancel without an answer for `answer_timeout_s` makes its order UNKNOWN (journalled as LOST), and the
       venue is asked again and again, more and more slowly.
+    - Four times a minute the venue is asked about every open order, and once more about each that ended short of its quantity.
     - While halted, every open order is cancelled again until the venue confirms that it ended.
     - `flatten` closes what is held with reduce-only orders, again until it is flat.
     - A loss limit of the account makes the trading state REDUCE_ONLY. Before the end of the session, positions are closed if asked for.
@@ -57,6 +59,7 @@ class Watch:
         self._timer: Timer | None = None
         self._waits: dict[str, tuple[int, int]] = {}
         self._next_look_ns = 0
+        self._next_sweep_ns = clock.now_ns() + SWEEP_NS
         self._number = 0
         self._session_day = -1
         self.flattening = ""
@@ -67,9 +70,7 @@ class Watch:
 
     def arm(self) -> None:
         """Look again in a second, if there is something to look after."""
-        if self._timer is None and (
-            self._out.asked or self.flattening or (self._blotter.state is TradingState.HALTED and self._desk.mine())
-        ):
+        if self._timer is None and (self._out.asked or self.flattening or self._blotter.open or self._blotter.unconfirmed):
             self._timer = self._clock.call_at(self._clock.now_ns() + NS_PER_S, self._tick)
 
     def on_market(self) -> None:
@@ -95,6 +96,7 @@ class Watch:
         self._timer = None
         now_ns = self._clock.now_ns()
         self._look_at_unanswered(now_ns)
+        self._sweep(now_ns)
         if self._blotter.state is TradingState.HALTED:
             for order in self._desk.mine():
                 if order.status is not OrderStatus.PENDING_CANCEL or self._is_due(f"cancel {order.intent.client_order_id}", now_ns):
@@ -121,6 +123,16 @@ class Watch:
                 unknown.append(name)
         if unknown:
             self._desk.ask(tuple(unknown))
+
+    def _sweep(self, now_ns: int) -> None:
+        """Ask about everything that is open, and about ends that were said once: a report that was lost is said again."""
+        if now_ns < self._next_sweep_ns:
+            return
+        self._next_sweep_ns = now_ns + SWEEP_NS
+        names = [order.intent.client_order_id for order in self._desk.mine() if order.status is not OrderStatus.SUSPENDED]
+        names += list(self._blotter.unconfirmed)
+        if names:
+            self._desk.ask(tuple(names))
 
     def _is_due(self, name: str, now_ns: int) -> bool:
         """Return whether to ask about something now; each time the pause doubles, up to half a minute."""

@@ -23,6 +23,7 @@ from framework.venues.port import RestingOrder
 
 ORDERS_REMEMBERED: Final = 10_000
 IDS_REMEMBERED: Final = 100_000
+_ENDS: Final = (ReportKind.REJECTED, ReportKind.CANCELED, ReportKind.EXPIRED)
 NOTHING_LEFT: Final = "nothing left to trade within the limit"
 
 
@@ -78,6 +79,9 @@ class Matcher(Protocol):
 
     def remove(self, order: OpenOrder) -> None:
         """Take an order out of the book."""
+
+    def advance(self, now_ns: int) -> None:
+        """Let the market go on to the time at which something arrives."""
 
 
 class OpenOrders:
@@ -176,6 +180,7 @@ class OpenOrders:
         while self._arrivals and self._arrivals[0][0] <= until_ns:
             arrival_ns, act = self._arrivals.popleft()
             self._exchange_ns = max(self._exchange_ns, arrival_ns)
+            self._matcher.advance(arrival_ns)
             act()
 
     def _now_ns(self) -> int:
@@ -218,6 +223,9 @@ class OpenOrders:
         self._matcher.rest(order)
 
     def _expire(self, order: OpenOrder) -> None:
+        self._matcher.advance(self._now_ns())
+        if order.client_order_id not in self._orders:
+            return
         self._matcher.remove(order)
         self.end(order, ReportKind.EXPIRED, reason="good till date: its time is over")
 
@@ -277,10 +285,21 @@ class OpenOrders:
     def _reconcile(self, client_order_ids: Sequence[str]) -> None:
         for client_order_id in client_order_ids:
             if client_order_id in self._said:
+                self._say_terms(client_order_id)
                 for report in self._said[client_order_id]:
                     self._send_back(report)
             else:
                 self._say(ReportKind.CANCELED, client_order_id, reason="venue restarted")
+
+    def _say_terms(self, client_order_id: str) -> None:
+        """Say the present terms of an order that is open or has filled: whoever lost the answer to a change has it with this."""
+        said, order = self._said[client_order_id], self._orders.get(client_order_id)
+        if order is None and any(report.kind in _ENDS for report in said):
+            return
+        quantity = order.quantity if order is not None else sum(report.last_quantity for report in said)
+        revision = max((report.revision for report in said), default=0)
+        limit_ticks = order.limit_ticks if order is not None else None
+        self._say(ReportKind.RESTATED, client_order_id, quantity=quantity, limit_ticks=limit_ticks, revision=revision)
 
     # --- what the matcher says ---------------------------------------------------------------------------------------------
 
