@@ -16,7 +16,7 @@ from framework.backtest.measures import Tables, measure, warnings
 from framework.backtest.tries import TryLog
 from framework.config import MainConfig
 from framework.errors import ConfigError
-from framework.market.formats import open_feed
+from framework.market.catalogue.reading import is_known, open_market
 from framework.operations.deployments import Deployment, read_deployment
 from framework.strict_yaml import load_main_config, read_text
 
@@ -77,10 +77,10 @@ def plan_for(
 ) -> Plan:
     """Check everything that can be checked before anything runs, and return the plan. Raises `ConfigError`, `IntegrityError`."""
     for path in data:
-        if not path.exists():
+        if not is_known(str(path)):
             raise ConfigError(f"--data {path}: there is no such file")
     deployment = _for_instrument(read_deployment(read_text(config), str(config)), instrument_id)
-    feed = open_feed(data)
+    feed = open_market([str(path) for path in data])
     check_instrument(deployment, feed.instruments)
     feed.stop()
     return Plan(

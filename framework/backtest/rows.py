@@ -14,8 +14,8 @@ from framework.dataset.schema import SCHEMA, to_table
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
 from framework.kernel.pacer import Pacer
+from framework.market.catalogue.reading import open_market
 from framework.market.dom import DomBuffer, DomBufferActor
-from framework.market.formats import open_feed
 from framework.market.market_data import MarketData
 from framework.messages import DomUpdated, Message
 from framework.model import Instrument
@@ -53,7 +53,7 @@ class _RowWriter(Actor):
 
 async def write_rows(data: Sequence[Path], folder: Path, on_share: Callable[[float], None]) -> tuple[BatchPart, ...]:
     """Replay `data` into DOM buffers and write their rows; return one part for each instrument. Raises as `open_feed` and its sources."""
-    feed = open_feed(data)
+    feed = open_market([str(path) for path in data])
     clock, bus = EventClock(feed.start_ns or 0), EventBus()
     pacer = Pacer(clock, bus, speed=None)
     market_data = MarketData(bus, clock, feed.instruments)

@@ -10,7 +10,7 @@ import msgspec
 from framework.dataset.reader import read_dataset
 from framework.errors import TidebookError
 from framework.logs import foreign
-from framework.market.formats import open_feed
+from framework.market.catalogue.reading import open_market
 from framework.operations import deployments
 from framework.operations.doctor.checks import OK, WARN, Check, Patient, checked, settings_of
 from framework.operations.offline import open_journal
@@ -128,5 +128,5 @@ def recordings(patient: Patient) -> Iterator[Check]:
 
 
 def _recordings_detail(paths: tuple[Path, ...]) -> str:
-    feed = open_feed(paths)
+    feed = open_market([str(path) for path in paths])
     return f"{len(paths)} can be replayed: {', '.join(one.instrument_id for one in feed.instruments)}"
