@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from framework.errors import ConfigError, StartRefused
+from framework.errors import ConfigError, StartRefused, TidebookError
 from framework.logs import foreign
 from framework.model import TradingState
 from framework.operations import deployments
@@ -47,6 +47,9 @@ class LimitInForce(msgspec.Struct, frozen=True, kw_only=True):
     scope: str
     key: str
     value: str
+
+
+LEARNING_TIMEOUT_S: Final = 1.0
 
 
 class Commands:
@@ -91,7 +94,19 @@ class Commands:
         return {"pid": os.getpid()}
 
     async def _status(self, _: GetStatus) -> Any:
-        return status_of(self._process)
+        status = status_of(self._process)
+        return msgspec.structs.replace(status, ml=msgspec.structs.replace(status.ml, learning=await self._learning()))
+
+    async def _learning(self) -> dict[str, Any]:
+        """Return what the ML process says about trials and drift, or nothing if it does not answer soon."""
+        client = self._process.client
+        if client is None or not client.is_up:
+            return {}
+        try:
+            async with asyncio.timeout(LEARNING_TIMEOUT_S):
+                return dict((await client.status()).get("learning") or {})
+        except (TimeoutError, TidebookError):
+            return {}
 
     async def _strategies(self, _: ListStrategies) -> Any:
         return tuple(strategy_status(self._process, hosted) for hosted in self._process.host.hosted.values())

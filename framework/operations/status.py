@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -63,7 +63,10 @@ class StrategyStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MLStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The ML process: UP, DOWN, NO_MODEL, TRAINING or OFF. `training_progress` is 0 to 1 while a training runs."""
+    """The ML process: UP, DOWN, NO_MODEL, TRAINING or OFF. `training_progress` is 0 to 1 while a training runs.
+
+    `learning` is what the process itself says about trials and drift (docs/ml_service.md), empty while it does not answer.
+    """
 
     state: str = "OFF"
     model_version: str | None = None
@@ -71,6 +74,7 @@ class MLStatus(msgspec.Struct, frozen=True, kw_only=True):
     training_progress: float | None = None
     training_stage: str = ""
     detail: str = ""
+    learning: dict[str, Any] = {}
 
 
 class FeedbackStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +210,17 @@ def _strategy(strategy: StrategyStatus) -> RenderableType:
     return Group(head, rows)
 
 
+def learning_texts(learning: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line per trial, and one for drift, in words."""
+    trials = [
+        f"{trial.get('challenger')} against {trial.get('champion')}: e-value {trial.get('e_better')} for better, "
+        f"{trial.get('e_worse')} for worse, {trial.get('blocks')} blocks"
+        for trial in learning.get("trials") or ()
+    ]
+    alarms = (learning.get("drift") or {}).get("alarms") or {}
+    return [*(("trial", words) for words in trials), *(("drift", f"{name}: {words}") for name, words in sorted(alarms.items()))]
+
+
 def _facts(status: Status) -> RenderableType:
     trading = state_text(status.trading_state)
     if status.trading_reason:
@@ -220,6 +235,8 @@ def _facts(status: Status) -> RenderableType:
     )
     table.add_row("trading", trading)
     table.add_row("ML", Text.assemble(state_text(status.ml.state), f", {ml_text(status.ml)}"))
+    for name, words in learning_texts(status.ml.learning):
+        table.add_row(name, Text(foreign(words, 400)))
     table.add_row("feedback", feedback_text(status.feedback))
     table.add_row("loop lag", f"p50 {lag.p50_ms:.2f} ms, p99 {lag.p99_ms:.2f} ms, max {lag.max_ms:.2f} ms")
     return table

@@ -1,6 +1,6 @@
 """What learning in production is worth when the market turns: the simulated market's signal flips its sign in the middle of a run.
 
-    python -m tests.benchmarks.bench_regime_flip [--seeds 10] [--out flip.svg] [--quick]
+    python -m tests.benchmarks.bench_regime_flip [--seeds 10] [--out flip.svg] [--json flip.json] [--add flip.json ...] [--quick]
 
 Three models answer every row after the flip: the *frozen* champion of before; the *closed loop* (it is retrained on the newest rows
 every `--retrain-rows`, with time decay; each version stands trial against the champion on the windows that strategies would have
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from framework.clock import EventClock
@@ -78,7 +80,7 @@ class Loop:
     row: int = 0
 
     def __post_init__(self) -> None:
-        self.registry = Registry(self.directory)
+        self.registry = Registry(self.directory, wall_ns=time.time_ns)
         self.learning = Learning(self.registry, rules=Rules(), is_shadowing=True, is_lockstep=True, versions_kept=10, wall_ns=lambda: 0)
         self.learning.serve = self._serve
         self.watched: Any = None
@@ -160,8 +162,8 @@ def skills(probabilities: Float64Array, rows: Rows, start: int, horizon_rows: in
     return found
 
 
-def one_seed(seed: int, plan: Plan) -> dict[str, Any]:
-    """Run one market, and return the skills of the three models and what was decided."""
+def one_seed(seed: int, plan: Plan, keep: Path | None = None) -> dict[str, Any]:
+    """Run one market, and return the skills of the three models and what was decided; `keep` is where the registry stays."""
     begun_s = time.monotonic()
     rows = market(seed, plan.before_rows + plan.after_rows, flip_at_row=plan.before_rows)
     with tempfile.TemporaryDirectory(prefix="flip-") as scratch:
@@ -171,6 +173,8 @@ def one_seed(seed: int, plan: Plan) -> dict[str, Any]:
         asyncio.run(_take_and_run(loop, first, rows))
         oracle = _oracle(Path(scratch) / "oracle", seed, plan)
         predictions = {bundle.version: bundle.predict_rows(rows, has_trades=True) for _, bundle in loop.serving}
+        if keep is not None:
+            shutil.copytree(loop.directory, keep / "models")
         acts = [(one.act, one.version, one.reason) for one in loop.registry.decisions()]
     frozen = predictions[loop.serving[0][1].version]
     served = frozen.copy()
@@ -190,8 +194,10 @@ def one_seed(seed: int, plan: Plan) -> dict[str, Any]:
 
 
 async def _take_and_run(loop: Loop, first: TrainingResult, rows: Rows) -> None:
-    if not first.promote:
-        raise SystemExit(f"no champion to begin with: {first.reason or first.promote_reason}")
+    if not first.ok:
+        raise SystemExit(f"no model to begin with: {first.reason}")
+    # Whether its skill was already certain does not matter here: somebody has to be champion.
+    first = msgspec.structs.replace(first, promote=True, is_first=True)
     loop.learning.start(lambda work: asyncio.to_thread(work))
     await loop.learning.take(first)
     await loop.run(rows)
@@ -239,13 +245,17 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", type=Path, help="write every seed's curve and decisions here")
+    parser.add_argument("--add", type=Path, nargs="*", default=[], help="count the seeds of these --json files too")
+    parser.add_argument(
+        "--keep", type=Path, help="a new state directory for the registry of the (one) seed, to look at with main.py models"
+    )
     parser.add_argument("--quick", action="store_true", help="one short seed: does it still run?")
     options = parser.parse_args()
     plan = Plan(after_rows=10_000) if options.quick else Plan()
     seeds = range(options.first_seed, options.first_seed + (1 if options.quick else options.seeds))
-    runs: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = [run for path in options.add for run in json.loads(path.read_text())]
     for seed in seeds:
-        runs.append(one_seed(seed, plan))
+        runs.append(one_seed(seed, plan, options.keep))
         if options.out:
             options.out.write_text(draw(runs))
         if options.json:

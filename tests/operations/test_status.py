@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from framework.operations.status import Status, market_time, speed_text, status_view
+from framework.operations.status import Status, learning_texts, market_time, speed_text, status_view
 
 
 def shown(status: Status, width: int = 200) -> str:
@@ -58,3 +58,14 @@ def test_a_speed_is_spelled_as_on_the_command_line(speed: float | None, text: st
 @pytest.mark.parametrize("ns", [-(2**63), 2**63 - 1, 10**30])
 def test_a_time_that_no_calendar_has_is_no_fault(ns: int) -> None:
     assert market_time(ns)
+
+
+def test_trials_and_drift_are_told_in_words() -> None:
+    trial = {"challenger": "v0002-b", "champion": "v0001-a", "e_better": 3.5, "e_worse": 0.2, "blocks": 41}
+    learning = {"trials": [trial], "drift": {"alarms": {"outcome": "worse than the frequencies"}}}
+
+    assert learning_texts(learning) == [
+        ("trial", "v0002-b against v0001-a: e-value 3.5 for better, 0.2 for worse, 41 blocks"),
+        ("drift", "outcome: worse than the frequencies"),
+    ]
+    assert learning_texts({}) == []
