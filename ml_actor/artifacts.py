@@ -20,8 +20,9 @@ from ml_actor.features.regime import RegimeModel
 from ml_actor.features.shock import shock_from_arrays
 from ml_actor.forest import from_arrays
 from ml_actor.models import LinearModel, ModelBundle, Scores, TreeModel
+from ml_actor.neural import NeuralModel
 
-FILES: Final = ("linear.npz", "trees.npz", "shock.npz", "regimes.npz", "calibration.npz", "golden.npz")
+FILES: Final = ("linear.npz", "trees.npz", "neural.npz", "shock.npz", "regimes.npz", "calibration.npz", "golden.npz")
 """Every version has exactly these beside its manifest."""
 
 _GOLDEN_TOLERANCE: Final = 1e-9
@@ -37,12 +38,13 @@ def pack(bundle: ModelBundle, golden_windows: Sequence[Window]) -> dict[str, byt
     return {
         "linear.npz": _npz(offset=linear.offset, scale=linear.scale, weights=linear.weights, intercept=linear.intercept),
         "trees.npz": _npz(**bundle.trees.forest.arrays()),
+        "neural.npz": _npz(**bundle.neural.arrays()),
         "shock.npz": _npz(**shock.arrays()),
         "regimes.npz": _npz(**regimes.arrays()),
         "calibration.npz": _npz(
             kind=np.array(calibration.kind.value),
             parameters=calibration.parameters,
-            cuts=np.array([bundle.tree_weight, bundle.rule.neutral_cut, bundle.rule.strong_cut]),
+            cuts=np.array([bundle.tree_weight, bundle.neural_weight, bundle.rule.neutral_cut, bundle.rule.strong_cut]),
             rows=np.array([bundle.window_rows, bundle.horizon_rows]),
         ),
         "golden.npz": _golden(bundle, golden_windows),
@@ -55,7 +57,7 @@ def unpack(files: Mapping[str, bytes], version: str) -> ModelBundle:
     Raises `IntegrityError` when it does not.
     """
     calibration = _arrays(files["calibration.npz"])
-    tree_weight, neutral_cut, strong_cut = (float(cut) for cut in calibration["cuts"])
+    tree_weight, neural_weight, neutral_cut, strong_cut = (float(cut) for cut in calibration["cuts"])
     window_rows, horizon_rows = (int(rows) for rows in calibration["rows"])
     shock = shock_from_arrays(_arrays(files["shock.npz"]))
     regimes = RegimeModel(**_arrays(files["regimes.npz"]))
@@ -67,6 +69,8 @@ def unpack(files: Mapping[str, bytes], version: str) -> ModelBundle:
         linear=LinearModel(**_arrays(files["linear.npz"])),
         trees=TreeModel(forest=from_arrays(_arrays(files["trees.npz"]))),
         tree_weight=tree_weight,
+        neural=NeuralModel(**_arrays(files["neural.npz"])),
+        neural_weight=neural_weight,
         calibration=Calibration(kind=CalibrationKind(str(calibration["kind"])), parameters=calibration["parameters"]),
         rule=FlowRule(neutral_cut=neutral_cut, strong_cut=strong_cut),
     )

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from framework.window import Float64Array, Int64Array
 from ml_actor.calibration import Calibration, CalibrationKind, FlowRule, logit, softmax, up_given_move
-from ml_actor.evaluation import log_losses, matthews
+from ml_actor.evaluation import is_better, log_losses, matthews
 from ml_actor.features.catalogue import INDEX, REGIMES, SHOCK_INPUTS
 from ml_actor.features.regime import RegimeModel, stationary
 from ml_actor.features.shock import ShockModel
@@ -172,6 +172,14 @@ def fit_trees(train: Examples, validation: Examples | None, *, seed: int, rounds
 def choose_tree_weight(linear: Float64Array, trees: Float64Array, classes: Int64Array) -> float:
     """Return the weight of the trees in the pool that has the least log-loss on a validation slice."""
     return min(TREE_WEIGHTS, key=lambda weight: float(log_losses(pool(linear, trees, weight), classes).mean()))
+
+
+def choose_net_weight(pooled: Float64Array, net: Float64Array, classes: Int64Array, *, block_rows: int) -> float:
+    """Return the weight of the net beside the pool of the others with the least log-loss; 0 unless it is better beyond chance."""
+    logs = np.log(np.clip(pooled, 1e-300, 1))
+    losses = {weight: log_losses(pool(logs, net, weight), classes) for weight in TREE_WEIGHTS}
+    best = min(losses, key=lambda weight: float(losses[weight].mean()))
+    return best if is_better(losses[best], losses[0.0], block_rows)[0] else 0.0
 
 
 def calibrate(

@@ -19,8 +19,8 @@ from ml_actor.boosted import Trees
 from ml_actor.fitting import Examples, FitRefused, moments
 from ml_actor.inputs import CONTEXT, columns_named, columns_without
 from ml_actor.members import Fitted, Linear, Member, Neural, Shares, Shown, both_ways
-from ml_actor.models import standardised
 from ml_actor.neural_fitting import Recipe
+from ml_actor.scaling import standardised
 
 GROUP: Final = "tidebook.models"
 _FLOOR: Final = 1e-6

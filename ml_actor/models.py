@@ -18,10 +18,12 @@ from ml_actor.calibration import Calibration, CalibrationKind, FlowRule
 from ml_actor.features.catalogue import ALL_NAMES, REGIMES
 from ml_actor.features.engine import AdvancedMLFeatureEngine
 from ml_actor.forest import Forest
+from ml_actor.neural import NeuralModel
+from ml_actor.scaling import standardised
 
 _FIRST_REGIME: Final = len(ALL_NAMES) - REGIMES
 _SHOCK_SCORE: Final = _FIRST_REGIME - 1
-CLIP_SIGMAS: Final = 5.0
+_LEAST: Final = 1e-300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ class ModelBundle:
     linear: LinearModel
     trees: TreeModel
     tree_weight: float
+    neural: NeuralModel
+    neural_weight: float
     calibration: Calibration
     rule: FlowRule
 
@@ -105,7 +109,14 @@ class ModelBundle:
 
     def probabilities(self, features: Float64Array) -> Float64Array:
         """Return calibrated (n, 3) probabilities (down, flat, up) of rows of `engine.transform_rows`."""
-        return self.calibration.apply(pool(self.linear.scores(features), self.trees.scores(features), self.tree_weight))
+        return self.calibration.apply(self.raw(features))
+
+    def raw(self, features: Float64Array) -> Float64Array:
+        """Return the pool before calibration: p ~ (p_linear^(1-w) * p_trees^w)^(1-v) * p_neural^v; a net of weight 0 is not asked."""
+        pooled = pool(self.linear.scores(features), self.trees.scores(features), self.tree_weight)
+        if not self.neural_weight:
+            return pooled
+        return pool(np.log(np.maximum(pooled, _LEAST)), self.neural.scores(features)[:, 0], self.neural_weight)
 
     def predict_rows(self, rows: Rows, *, has_trades: bool) -> Float64Array:
         """Return (n, 3) probabilities of every row, each from its own look-back: what `predict` gives on windows."""
@@ -118,22 +129,6 @@ def pool(linear: Float64Array, trees: Float64Array, tree_weight: float) -> Float
 
 
 # Compiled, because for one row numpy's calls cost more than the arithmetic; and sums in one order for one row and many.
-
-
-def standardised(features: Float64Array, offset: Float64Array, scale: Float64Array) -> Float64Array:
-    """Return features in units of `scale` from `offset`, clipped at 5; NaN becomes 0."""
-    return np.asarray(_standardised(features, offset, scale))
-
-
-@njit(cache=True)
-def _standardised(features: Any, offset: Any, scale: Any) -> Any:
-    out = np.zeros(features.shape)
-    for row in range(out.shape[0]):
-        for column in range(out.shape[1]):
-            value = (features[row, column] - offset[column]) / scale[column]
-            if not math.isnan(value):
-                out[row, column] = min(max(value, -CLIP_SIGMAS), CLIP_SIGMAS)
-    return out
 
 
 @njit(cache=True)

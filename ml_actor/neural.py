@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from framework.window import Float32Array, Float64Array, Int64Array
-from ml_actor.models import standardised
+from ml_actor.scaling import standardised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from typing import Any, Final
 import numpy as np
 
 from framework.window import Float32Array, Float64Array, Int64Array
+from ml_actor.features.catalogue import ALL_NAMES, mirrored
 from ml_actor.fitting import FitRefused, moments
-from ml_actor.models import standardised
 from ml_actor.neural import NeuralModel
+from ml_actor.scaling import standardised
 
 _WARM_UP_STEPS: Final = 50
 _PARITY_TOLERANCE: Final = 1e-3
@@ -61,6 +62,12 @@ def fit_neural(
     model = NeuralModel(offset=offset, scale=scale, order=order.astype(np.int64), sign=shown.sign, **dict(zip(names, stacked, strict=True)))
     _check(model, features[:: max(1, len(features) // 200)], shown, nets)
     return model
+
+
+def signed_exchange() -> tuple[Int64Array, Float64Array]:
+    """Return (order, sign) of all features: mirrored features are `features[:, order] * sign`."""
+    exchanged = mirrored(np.arange(1.0, len(ALL_NAMES) + 1)[None, :])[0]
+    return np.abs(exchanged).astype(np.int64) - 1, np.sign(exchanged)
 
 
 @dataclass(frozen=True, slots=True)

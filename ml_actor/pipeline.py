@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -11,11 +12,25 @@ import numpy as np
 from framework.window import Float64Array
 from framework.wire import FeedbackItem
 from ml_actor import splits
+from ml_actor.calibration import Calibration, CalibrationKind, FlowRule, softmax
 from ml_actor.evaluation import acting, direction_losses, is_better, log_losses, scores, without_nan
 from ml_actor.features.catalogue import INDEX
 from ml_actor.features.engine import AdvancedMLFeatureEngine
-from ml_actor.fitting import Examples, FitRefused, calibrate, choose_rule, choose_tree_weight, fit_linear, fit_regimes, fit_shock, fit_trees
+from ml_actor.fitting import (
+    Examples,
+    FitRefused,
+    calibrate,
+    choose_net_weight,
+    choose_rule,
+    choose_tree_weight,
+    fit_linear,
+    fit_regimes,
+    fit_shock,
+    fit_trees,
+)
 from ml_actor.models import ModelBundle, pool
+from ml_actor.neural import NeuralModel
+from ml_actor.neural_fitting import Recipe, fit_neural, signed_exchange
 from ml_actor.outcomes import summary
 from ml_actor.preparation import Prepared, Recording, Slice, augmented, prepare, time_slices, training_runs
 from ml_actor.promotion import save_version
@@ -24,6 +39,8 @@ from ml_actor.training_job import TrainingJob, TrainingResult
 Report = Callable[[str, float], None]
 
 MAX_CONTROL_SKILL: Final = 0.01
+SERVED_NET: Final = Recipe(input_dropout=0.3, nets=2)
+"""Two nets of 64 and 32 units: what a prediction can afford (some 10 us)."""
 _BASELINES: Final = {"imbalance": ("imbalance_1",), "persistence": ("last_move", "return_5", "rows_since_move")}
 
 
@@ -68,6 +85,7 @@ def _fit(prepared: Sequence[Prepared], job: TrainingJob, report: Report) -> tupl
         "parity": {"trees": tree_parity, "shock": shock_parity},
         "calibration": bundle.calibration.kind.value,
         "tree_weight": bundle.tree_weight,
+        "neural_weight": bundle.neural_weight,
         "neutral_cut": bundle.rule.neutral_cut,
         "rows_by_slice": {name: len(slices[number].examples) for number, name in enumerate(splits.SLICES)},
     }
@@ -82,22 +100,37 @@ def _fit_models(
     linear = fit_linear(shown)
     report("trees", 0.45)
     trees, parity = fit_trees(shown, validation, seed=job.seed)
+    report("net", 0.65)
+    neural = _fit_net(shown, job.seed)
     report("calibrate", 0.75)
-    weight = choose_tree_weight(linear.scores(validation.features), trees.scores(validation.features), validation.classes)
-    raw = pool(linear.scores(later.features), trees.scores(later.features), weight)
-    calibration = calibrate(raw, later.classes, gap_rows=job.horizon_rows)
-    bundle = ModelBundle(
+    draft = ModelBundle(
         version="",
         window_rows=job.window_rows,
         horizon_rows=job.horizon_rows,
         engine=engine,
         linear=linear,
         trees=trees,
-        tree_weight=weight,
-        calibration=calibration,
-        rule=choose_rule(calibration.apply(raw), slices[splits.CALIBRATION].moves),
+        tree_weight=choose_tree_weight(linear.scores(validation.features), trees.scores(validation.features), validation.classes),
+        neural=neural,
+        neural_weight=0.0,
+        calibration=Calibration(kind=CalibrationKind.NONE, parameters=np.zeros(0)),
+        rule=FlowRule(neutral_cut=1.0),
     )
-    return bundle, parity
+    asked = neural.scores(validation.features)[:, 0]
+    weight = choose_net_weight(draft.raw(validation.features), asked, validation.classes, block_rows=job.horizon_rows)
+    pooled = replace(draft, neural_weight=weight)
+    calibration = calibrate(pooled.raw(later.features), later.classes, gap_rows=job.horizon_rows)
+    calibrated = replace(pooled, calibration=calibration)
+    rule = choose_rule(calibrated.probabilities(later.features), slices[splits.CALIBRATION].moves)
+    return replace(calibrated, rule=rule), parity
+
+
+def _fit_net(shown: Examples, seed: int) -> NeuralModel:
+    """Fit the net on the plain rows: it mirrors its batches itself."""
+    plain = slice(0, len(shown) // 2)
+    return fit_neural(
+        shown.features[plain], shown.classes[plain, None], signed_exchange(), weights=shown.weights[plain], seed=seed, recipe=SERVED_NET
+    )
 
 
 def _evaluate(bundle: ModelBundle, test: Slice, train_rows: Examples) -> dict[str, Any]:
@@ -108,6 +141,7 @@ def _evaluate(bundle: ModelBundle, test: Slice, train_rows: Examples) -> dict[st
         "model": scores(probabilities, classes),
         "linear": scores(pool(bundle.linear.scores(features), bundle.trees.scores(features), 0.0), classes),
         "trees": scores(pool(bundle.linear.scores(features), bundle.trees.scores(features), 1.0), classes),
+        "net": scores(softmax(bundle.neural.scores(features)[:, 0]), classes),
         "prior": scores(prior, classes),
     }
     for name, columns in _BASELINES.items():

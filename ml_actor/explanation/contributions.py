@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 
 from framework.window import Float64Array
+from ml_actor.explanation.integrated import net_contributions
 from ml_actor.explanation.shapley import contributions
 from ml_actor.labels import DOWN, UP
-from ml_actor.models import ModelBundle, pool
+from ml_actor.models import ModelBundle
 
 BACKGROUND_ROWS: Final = 1_000
 
@@ -32,23 +33,24 @@ def contributions_of(bundle: ModelBundle, features: Float64Array, background: Fl
     The logarithmic pool adds log-odds with its weights, so linear terms and trees can be told apart exactly; calibration changes
     log-odds afterwards and is not parted.
     """
-    linear, weight, row = bundle.linear, bundle.tree_weight, features[None, :]
+    linear, weight, net, row = bundle.linear, bundle.tree_weight, bundle.neural_weight, features[None, :]
     terms = linear.standardised(row)[0] * (linear.weights[UP] - linear.weights[DOWN])
     stride = max(1, len(background) // BACKGROUND_ROWS)
     added, base = contributions(bundle.trees.forest, features, background[::-1][::stride])
     trees = np.zeros(len(features))
     trees[: added.shape[1]] = added[UP] - added[DOWN]
-    raw = pool(linear.scores(row), bundle.trees.scores(row), weight)[0]
+    rest = 1 - net
     return Contributions(
-        base=float((1 - weight) * (linear.intercept[UP] - linear.intercept[DOWN]) + weight * (base[UP] - base[DOWN])),
-        added=np.stack([(1 - weight) * terms, weight * trees]),
-        sources=("linear", "trees"),
+        base=float(rest * ((1 - weight) * (linear.intercept[UP] - linear.intercept[DOWN]) + weight * (base[UP] - base[DOWN]))),
+        added=np.stack([rest * (1 - weight) * terms, rest * weight * trees, net * net_contributions(bundle.neural, row)]),
+        sources=("linear", "trees", "net"),
         how={
-            "linear": f"exact terms of the linear model (coefficient x standardised value), weight {1 - weight:.2f} in the pool",
+            "linear": f"exact terms of the linear model (coefficient x standardised value), weight {rest * (1 - weight):.2f} in the pool",
             "trees": (
                 f"TreeSHAP on the boosted trees (Lundberg et al. 2020), averaged over the {len(background[::-1][::stride])} rows "
-                f"before, weight {weight:.2f} in the pool"
+                f"before, weight {rest * weight:.2f} in the pool"
             ),
+            "net": f"integrated gradients from the mean of the training rows (Sundararajan et al. 2017), weight {net:.2f} in the pool",
         },
-        raw=raw,
+        raw=bundle.raw(row)[0],
     )

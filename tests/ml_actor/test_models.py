@@ -16,7 +16,8 @@ from ml_actor.calibration import Calibration, CalibrationKind, FlowRule, up_give
 from ml_actor.evaluation import auc, brier, calibration_error, direction_losses, is_better, log_losses, matthews
 from ml_actor.fitting import _FITS, Examples, calibrate, choose_rule, fit_linear, fit_shock, fit_trees
 from ml_actor.labels import DOWN, FLAT, UP
-from ml_actor.models import CLIP_SIGMAS, LinearModel, pool
+from ml_actor.models import LinearModel, pool
+from ml_actor.scaling import CLIP_SIGMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 
