@@ -18,10 +18,9 @@ from framework.window import Float64Array
 from ml_actor.evaluate.baselines import INPUTS, MAJORITY, Baseline, fit_baseline
 from ml_actor.evaluate.targets import training_threshold
 from ml_actor.horizons import fit_horizons
-from ml_actor.known_models import SHIPPED
+from ml_actor.known_models import GROUP
 from ml_actor.preparation import Recording
 
-GROUP: Final = "tidebook.models"
 BASELINES: Final = (MAJORITY, *INPUTS)
 
 Report = Callable[[str, float], None]
@@ -64,40 +63,28 @@ class FittedBaseline:
 
 
 def fit_model(question: Question, train: Sequence[Recording], report: Report) -> Fitted | str:
-    """Fit what is asked for on `train` alone, or say why that cannot be done. Raises `ConfigError` for a name that nothing has."""
+    """Fit what is asked for on `train` alone, or say why that cannot be done. Raises `ConfigError` for what cannot be imported."""
     name = question.model
     if name in BASELINES:
         thresholds = {horizon: training_threshold(train, horizon, question.label) for horizon in question.horizons}
         return FittedBaseline(name, {horizon: fit_baseline(name, train, horizon, cut) for horizon, cut in thresholds.items()})
-    function, extra = find_function(name)
-    common = {"horizons": question.horizons, "label": question.label, "seed": question.seed, "report": report}
-    fitted: Fitted | str = function(train, **common, **extra)
+    common: dict[str, Any] = {"horizons": question.horizons, "label": question.label, "seed": question.seed, "report": report}
+    own = _own_function(name)
+    if own is None:
+        return fit_horizons(train, **common, model=name)
+    fitted: Fitted | str = own(train, **common)
     return fitted
 
 
-def find_function(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the fitting function of a name, and what it takes beyond the common arguments. Raises `ConfigError`."""
-    if name in SHIPPED:
-        return fit_horizons, {"model": name}
-    found = _imported(name) if ":" in name else _entry_point(name)
-    if found is None:
-        own = ", ".join(sorted(point.name for point in entry_points(group=GROUP)))
-        known = ", ".join((*SHIPPED, *([own] if own else [])))
-        raise ConfigError(f"--model: found {name[:60]}; allowed {known}, or module:function of your own")
-    if not callable(found):
-        raise ConfigError(f"--model: {name[:60]} is neither a function like ml_actor.horizons.fit_horizons nor a scikit-learn classifier")
-    # A function that fits all horizons itself, or what makes a classifier, which is then fitted and calibrated as ours are.
-    return (found, {}) if "horizons" in inspect.signature(found).parameters else (fit_horizons, {"model": name})
-
-
-def _entry_point(name: str) -> Any:
+def _own_function(name: str) -> Callable[..., Any] | None:
+    """Return the user's fitting function of this name; None if the name is of something else."""
     point = next(iter(entry_points(group=GROUP, name=name)), None)
-    return _imported(point.value) if point is not None else None
-
-
-def _imported(target: str) -> Any:
-    module_name, _, name = target.partition(":")
+    target = name if ":" in name else point.value if point is not None else ""
+    if not target:
+        return None
+    module_name, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), name)
+        found = getattr(importlib.import_module(module_name), attribute)
+        return found if callable(found) and "horizons" in inspect.signature(found).parameters else None
     except (ImportError, AttributeError, SyntaxError, ValueError) as exc:
         raise ConfigError(f"--model: {target[:100]} cannot be imported: {type(exc).__name__}: {str(exc)[:200]}") from exc

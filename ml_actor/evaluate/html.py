@@ -43,6 +43,8 @@ svg{width:100%;height:auto;background:#fbfcfd;border:1px solid #eaeef2}svg text{
 """
 
 
+MAX_FEATURES: Final = 15
+
 _METHOD: Final = (
     "Rows are books in the order of the file. Scored are rows with 100 earlier rows in their session whose horizon ends in it; of several "
     "rows with one time stamp the last. Intervals: {blocks} blocks or fewer, twice as long as a label lives, drawn 1,000 times. Even: the "
@@ -57,7 +59,7 @@ def report_html(report: Mapping[str, Any]) -> str:
     title = f"Evaluation of {report['model']}"
     parts = [f"<h1>{escape(title)}</h1>", _facts(report), _alarms(report), _scores(report), _skill(report)]
     parts += [_horizon(horizon, scored, report) for horizon, scored in report["horizons"].items()]
-    parts.append(_method(report))
+    parts += [_features(report), _method(report)]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
@@ -236,6 +238,17 @@ def _group(title: str, groups: Sequence[Mapping[str, Any]]) -> str:
     rows = [(str(one["name"]), f"{one['rows']:,}", *(number(one[name]) for name in names)) for one in groups]
     head = ("", "rows", "log-loss", "best baseline's", "MCC", "AUC up / down", "ECE", "share flat")
     return f"<h3>{escape(title)}</h3>{table(head, rows)}"
+
+
+def _features(report: Mapping[str, Any]) -> str:
+    """Return what each member of the last model says itself about its features, the largest first."""
+    last = report["models"][max(report["models"], key=int)]
+    found = last.get("importance") or {}
+    figures = []
+    for member, values in found.items():
+        largest = sorted(values.items(), key=lambda item: -abs(item[1]))[:MAX_FEATURES]
+        figures.append(f"<figure><figcaption>{escape(str(member))}</figcaption>{bar_chart('share of its importance', largest)}</figure>")
+    return f'<h2>Features, as each member weighs them</h2><div class="plots">{"".join(figures)}</div>' if figures else ""
 
 
 def _method(report: Mapping[str, Any]) -> str:

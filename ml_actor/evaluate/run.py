@@ -14,8 +14,8 @@ from framework.dataset.parts import DamagedPart, replace_file
 from framework.dataset.schema import from_table
 from framework.errors import IntegrityError
 from framework.evaluation_job import EvaluatedFile, EvaluationJob, EvaluationResult
+from framework.parallel import run_all
 from ml_actor.evaluate.answers import Answer, FoldAnswer, answer_fold, join_answers
-from ml_actor.evaluate.backends import run_all
 from ml_actor.evaluate.fitters import Question, Report
 from ml_actor.evaluate.folds import Fold, Part, folds
 from ml_actor.evaluate.html import report_html

@@ -49,7 +49,6 @@ def targets(rows: Rows, horizon: int) -> Targets:
 
 
 def training_threshold(train: Sequence[Recording], horizon: int, label: str) -> float:
-    """Return the half ticks beyond which a move is up or down, from the scored rows of the training part alone."""
-    moves = [targets(part.rows, horizon).moves for part in train]
-    joined = np.concatenate([*moves, np.zeros(0, np.int64)])
-    return threshold_of(joined, label) if len(joined) else 0.0
+    """Return the half ticks beyond which a move is up or down, from the rows of the training part that have a label."""
+    found = [label_rows(part.rows, horizon_rows=horizon, min_history=EARLIER_ROWS + 1) for part in train]
+    return threshold_of(np.concatenate([*(labels.moves[labels.is_valid] for labels in found), np.zeros(0, np.int64)]), label)
