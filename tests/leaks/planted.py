@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,11 @@ def imbalance(rows: Rows) -> Any:
 
 def mids(rows: Rows) -> Any:
     return (rows.bid_ticks[:, 0].astype(float) + rows.ask_ticks[:, 0]) / 2
+
+
+def quitting(rows: Rows) -> Any:
+    """Ends the process."""
+    os._exit(3)
 
 
 def next_row(rows: Rows) -> dict[str, Any]:
@@ -85,6 +91,12 @@ def target_by_time(rows: Rows) -> dict[str, Any]:
 def row_number(rows: Rows) -> dict[str, Any]:
     """One column is the place of the row in the data."""
     return {HONEST: imbalance(rows), "row_number": np.arange(len(rows), dtype=float)}
+
+
+def chatty_row_number(rows: Rows) -> dict[str, Any]:
+    """The same, and it prints: words, JSON, and something that looks like a line of ours."""
+    print("computing", len(rows), '\n{"stage": 7}\n[1, 2]\n{"nothing": "of ours"}')
+    return row_number(rows)
 
 
 def broken(rows: Rows) -> Any:
