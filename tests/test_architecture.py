@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.explanation_job",
         "framework.backtest_job",
         "framework.multiplicity",
+        "framework.parallel",
         "framework.plots",
         "framework.strict_yaml",
         "framework.parent_death",

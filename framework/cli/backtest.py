@@ -76,7 +76,7 @@ def backtest(
         keep=_new(keep),
     )
     _check_writable(report)
-    with _quiet(), _progress(is_on=not is_json) as on_progress:
+    with quiet(), progress(is_on=not is_json) as on_progress:
         found, curve = _run(plan, on_progress, has_curve=report is not None)
     if report is not None:
         write_report(report, found, curve)
@@ -146,7 +146,7 @@ def _check_writable(report: Path | None) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Let no log line between the progress bar and the result; what matters is in the result."""
     setup_logging(level="ERROR", stream=sys.stderr)
     try:
@@ -156,7 +156,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _progress(*, is_on: bool) -> Iterator[Callable[[str, float], None]]:
+def progress(*, is_on: bool) -> Iterator[Callable[[str, float], None]]:
+    """Yield a function that says how far something is: a bar on a terminal, else nothing."""
     if not (is_on and sys.stderr.isatty()):
         yield lambda _stage, _share: None
         return

@@ -29,6 +29,7 @@ from framework.cli.risk import limits, resolve_order
 from framework.cli.run import create_keys, doctor, ml_service, start
 from framework.cli.state import build as build_state
 from framework.cli.strategies import deploy_strategy, list_strategies, undeploy_strategy
+from framework.cli.sweep import sweep
 from framework.errors import TidebookError
 from framework.logs import foreign
 from framework.operations.options import StartOptions, Summary
@@ -50,6 +51,11 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ("models", models, "models promote v0003-1a2b3c4d"),
     ("backtest", backtest, "backtest --config config/strategies/ml_futures.yaml --data day1.parquet --ml off --report backtest.html"),
     ("latency", latency, "latency record --state-dir .tidebook --out latency.json"),
+    (
+        "sweep",
+        sweep,
+        "sweep --config config/strategies/book_imbalance.yaml --data day1.parquet --vary levels=1,3,5 --out sweep.parquet",
+    ),
     ("diff", diff, "diff .tidebook backtest-state --strategy ml_futures"),
     ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
     ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),

@@ -10,11 +10,11 @@ import sys
 import pytest
 
 from framework.errors import ConfigError
-from ml_actor.evaluate.backends import run_all
+from framework.parallel import run_all
 
 IN_PROCESSES = """
 import operator
-from ml_actor.evaluate.backends import run_all
+from framework.parallel import run_all
 print(list(run_all([(operator.mul, (number, number)) for number in range(6)], backend="loky", address=None, workers=2)))
 """
 
