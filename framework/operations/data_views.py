@@ -62,7 +62,8 @@ def facts_view(index: Index, entries: Sequence[Entry]) -> RenderableType:
     listed = index.instruments[name]
     one = listed.instrument
     facts = f"{foreign(name)}: tick {one.tick_size}, lot {one.lot_size}, multiplier {one.multiplier} {one.currency}"
-    expiry = f", expires {utc(listed.expires_ns)}" if listed.expires_ns is not None else ""
+    expiry = f", sessions begin at {listed.session_begins_hour}:00 {listed.timezone}"
+    expiry += f", expires {utc(listed.expires_ns)}" if listed.expires_ns is not None else ""
     lines: list[RenderableType] = [Text(facts + expiry), entries_table("", entries)]
     for entry in entries:
         lines += [Text(f"{entry.key}: gap {utc(gap.begin_ns)} to {utc(gap.end_ns)}: {foreign(gap.reason)}") for gap in entry.gaps[:20]]

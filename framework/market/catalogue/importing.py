@@ -28,6 +28,7 @@ from framework.market.formats import read_all
 from framework.market.formats.databento import Definition
 from framework.market.formats.source import Chain, Source, groups_of, holds, instruments_of, one_after_the_other
 from framework.messages import Bar, BookSnapshot, MarketEvent
+from framework.model import Instrument
 
 OnShare = Callable[[float, str], None]
 _SHARE_EVENTS: Final = 5_000
@@ -131,11 +132,8 @@ class _Staging:
 
     def _listed(self, definitions: Sequence[Definition]) -> dict[str, Listed]:
         known = self._index.instruments
-        found = {
-            name: Listed(instrument=one, expires_ns=known[name].expires_ns if name in known else None)
-            for name, one in self._instruments.items()
-        }
-        return found | {one.instrument.instrument_id: Listed(instrument=one.instrument, expires_ns=one.expires_ns) for one in definitions}
+        found = {name: _listed(one, known[name].expires_ns if name in known else None) for name, one in self._instruments.items()}
+        return found | {one.instrument.instrument_id: _listed(one.instrument, one.expires_ns) for one in definitions}
 
     def _checked(self, chain: Chain) -> Iterator[MarketEvent]:
         """Yield the events that may be kept. Raises `ConfigError` for one that goes back in time, or a crossed book."""
@@ -193,6 +191,11 @@ class _Staging:
             for origin in self._origins[id(source)]
         )
         self._staged.append((msgspec.structs.replace(entry, origins=origins), writer.directory))
+
+
+def _listed(instrument: Instrument, expires_ns: int | None) -> Listed:
+    calendar = Sessions(instrument.venue).calendar
+    return Listed(instrument=instrument, expires_ns=expires_ns, timezone=calendar.timezone, session_begins_hour=calendar.begins_hour)
 
 
 def _with_source(chain: Chain) -> Iterator[tuple[Source, MarketEvent]]:

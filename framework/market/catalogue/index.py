@@ -66,10 +66,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """An instrument, with what its definition says beyond trading: when it expires, where its sessions are."""
+    """An instrument, with what its definition says beyond trading: when it expires, and where and when its trading day begins."""
 
     instrument: Instrument
     expires_ns: int | None = None
+    timezone: str = "UTC"
+    session_begins_hour: int = 0
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):

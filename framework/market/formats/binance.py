@@ -61,6 +61,7 @@ class _Trade(msgspec.Struct):
     price: str = msgspec.field(name="p")
     quantity: str = msgspec.field(name="q")
     is_seller_aggressor: bool = msgspec.field(name="m")
+    number: int | None = msgspec.field(name="t", default=None)
     kind: str = msgspec.field(name="X", default="MARKET")
 
 
@@ -115,7 +116,10 @@ class BinanceSource:
     @property
     def notes(self) -> dict[str, int]:
         """Return what a user should know of the events so far, with counts."""
-        return {"books with levels beyond the range of the snapshot": self._book.books_beyond_snapshot}
+        return {
+            "books with levels beyond the range of the snapshot": self._book.books_beyond_snapshot,
+            "trades that came twice, left out": self._book.repeated_trades,
+        }
 
     def follow(self, before: object) -> None:
         """Carry on with the book of the source that ends where this one begins, None for the first of all."""
@@ -202,6 +206,11 @@ class BinanceSource:
     def _trade(self, trade: _Trade, received_ns: int) -> Iterator[TradeTick]:
         if trade.kind != "MARKET":  # the insurance fund and forced deleveraging: no order met another
             return
+        if trade.number is not None:
+            if trade.number <= self._book.last_trade:
+                self._book.repeated_trades += 1
+                return
+            self._book.last_trade = trade.number
         yield TradeTick(
             instrument_id=self.instruments[0].instrument_id,
             ts_event=trade.matched_ms * NS_PER_MS,
@@ -237,6 +246,8 @@ class _Book:
         self.ticks = Units("tick size", instrument.tick_size)
         self.lots = Units("lot size", instrument.lot_size)
         self.books_beyond_snapshot = 0
+        self.last_trade = -1
+        self.repeated_trades = 0
         self._bids, self._asks = BookSide(-1), BookSide(1)
         self._lowest_bid = self._highest_ask = 0
         self._last = 0

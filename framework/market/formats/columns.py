@@ -23,6 +23,7 @@ from framework.model import Instrument
 Array = npt.NDArray[Any]
 Levels = list[tuple[int, ...]]
 _ROW: Final = re.compile(r"Row #(\d+)")
+_LATEST_NS: Final = 7_258_118_400_000_000_000  # 2200-01-01
 _MOST: Final = float(2**53)
 """More units than this no float tells apart."""
 _UNIT_NS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
@@ -147,7 +148,12 @@ def times_of(column: pa.Array, meaning: TimeColumn, path: Path, line: int) -> Ar
         row = int(np.flatnonzero(~np.asarray(column.is_valid()))[0])
         raise ConfigError(f"{path}: line {line + row} has no time; fetch the file again")
     if meaning.unit in _UNIT_NS:
-        return column.to_numpy(zero_copy_only=False).astype(np.int64) * _UNIT_NS[meaning.unit]  # type: ignore[no-any-return]
+        counts: Array = column.to_numpy(zero_copy_only=False).astype(np.int64)
+        wrong = np.flatnonzero((counts < 0) | (counts > _LATEST_NS // _UNIT_NS[meaning.unit]))
+        if wrong.size:
+            where, found = line + int(wrong[0]), int(counts[wrong[0]])
+            raise ConfigError(f"{path}: line {where} has the time {found}, in {meaning.unit} outside of 1970 to 2200; check the unit")
+        return counts * _UNIT_NS[meaning.unit]
     try:
         local = pc.strptime(column, format=meaning.format, unit="ns") if meaning.format else column.cast(pa.timestamp("ns"))
         utc = (

@@ -75,12 +75,12 @@ class DatabentoSource:
             for index, (number, row) in enumerate(zip(numbers, rows_of(self._schema, records), strict=True)):
                 stream = streams.get(number)
                 if stream is not None:
+                    self.record = first + index
                     for event in stream.take(row, self.next_sequence):
-                        self.record = first + index
                         self.next_sequence += 1
                         yield event
         except OffUnit as exc:
-            raise ConfigError(f"{self.path}: after record {self.record}: {exc}; name its definition file too") from exc
+            raise ConfigError(f"{self.path}: record {self.record}: {exc}; name its definition file too") from exc
 
     def _scan(self) -> None:
         rtype, layout = LAYOUTS[self._schema]

@@ -59,6 +59,7 @@ class ShfeSource:
         self.path = path
         self.read_share = 0.0
         self.next_sequence = 0
+        self.row = 0
         try:
             file = pq.ParquetFile(path)
             head = file.read(["epochTime", *IDENTITY])
@@ -71,13 +72,20 @@ class ShfeSource:
         self.start_ns, self.end_ns = self._span(head.column("epochTime"))
         self._tick_size = float(self.instruments[0].tick_size)
 
+    def where(self) -> str:
+        """Return which row the last event came from."""
+        return f"row {self.row}"
+
     def events(self, first_sequence: int) -> Iterator[MarketEvent]:
         """Yield per row the estimated trades since the row before, then the book, numbered from `first_sequence`."""
         before: Quote | None = None
         self.next_sequence = first_sequence
         for batch in self._batches():
+            self.row = self.next_sequence - first_sequence
             chunk = _Chunk(batch, self._tick_size, self._to_ticks)
-            yield from chunk.events(self.instruments[0].instrument_id, self.next_sequence, before)
+            for event in chunk.events(self.instruments[0].instrument_id, self.next_sequence, before):
+                self.row = event.sequence - first_sequence
+                yield event
             before = chunk.last_quote
             self.next_sequence += len(chunk.times_us)
             self.read_share = (self.next_sequence - first_sequence) / self._row_count
@@ -117,9 +125,12 @@ class ShfeSource:
     def _to_ticks(self, prices: Array) -> Array:
         exact = prices / self._tick_size
         ticks = np.rint(exact)
-        if (np.abs(exact - ticks) > 1e-6).any():
-            odd = prices[np.abs(exact - ticks) > 1e-6][0]
-            raise ConfigError(f"{self.path}: price {odd} is not a multiple of the tick size {self._tick_size}")
+        odd = np.argwhere(~(np.abs(exact - ticks) <= 1e-6))
+        if odd.size:
+            row, price = self.row + int(odd[0][0]), prices[tuple(odd[0])]
+            raise ConfigError(
+                f"{self.path}: row {row}: price {price} is not a multiple of the tick size {self._tick_size}; fetch the file again"
+            )
         return ticks.astype(np.int64)
 
 
@@ -141,7 +152,7 @@ class _Chunk:
         """Return the best bid and ask of the last row."""
         return _best(self.bids[0][-1]), _best(self.asks[0][-1])
 
-    def events(self, instrument_id: str, sequence: int, before: Quote | None) -> Iterator[MarketEvent]:
+    def events(self, instrument_id: str, sequence: int, before: Quote | None) -> Iterator[TradeTick | BookSnapshot]:
         rows = zip(self.times_us, self.lots, self.averages, *self.bids, *self.asks, strict=True)
         for time_us, lots, average, bid_ticks, bid_sizes, ask_ticks, ask_sizes in rows:
             ts = time_us * 1_000

@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from framework.errors import ConfigError
 from framework.market.formats.book import BookSide
-from framework.market.formats.columns import Header, check_order, lot_of, numbers, read_columns, tick_of, to_units
+from framework.market.formats.columns import Header, check_order, lot_of, numbers, read_columns, tick_of, times_of, to_units
 from framework.market.formats.layouts import TARDIS, tardis_instrument
 from framework.market.formats.lines import PlainBytes, head_of
+from framework.market.formats.mapping import TimeColumn
 from framework.messages import BookSnapshot, MarketEvent, SessionChanged
 from framework.model import Instrument
 
@@ -27,6 +28,7 @@ _TYPES: Final = {
     "symbol": pa.string(), "timestamp": pa.int64(), "local_timestamp": pa.int64(), "is_snapshot": pa.bool_(), "side": pa.string(),
     "price": pa.float64(), "amount": pa.float64(),
 }  # fmt: skip
+_MICROSECONDS: Final = TimeColumn(columns=["timestamp"], unit="us")
 _CROSSED: Final = "crossed books left out"
 
 Row = tuple[int, int, bool, str, int, int]
@@ -87,7 +89,7 @@ class TardisBookSource:
         with PlainBytes(self.path) as content:
             types = {name: _TYPES[name] for name in ("symbol", "local_timestamp")}
             for line, batch in read_columns(content, self.path, self._header, types, max_rows=1 << 20):
-                times = batch.column("local_timestamp").to_numpy()
+                times = times_of(batch.column("local_timestamp"), _MICROSECONDS, self.path, line)
                 last = check_order(times, last, self.path, line)
                 first = int(times[0]) if first is None else first
                 symbols |= set(batch.column("symbol").unique().to_pylist())
@@ -95,7 +97,7 @@ class TardisBookSource:
             raise ConfigError(f"{self.path}: holds no rows below its header")
         if len(symbols) != 1:
             raise ConfigError(f"{self.path}: holds {len(symbols)} symbols; split it by symbol")
-        self.start_ns, self.end_ns = first * 1_000, last * 1_000
+        self.start_ns, self.end_ns = first, last
 
     def _rows(self) -> Iterator[Row]:
         with PlainBytes(self.path) as content:
@@ -103,13 +105,14 @@ class TardisBookSource:
                 ticks = to_units(numbers(batch, ["price"])[:, 0], self._tick, self.path, line)
                 lots = to_units(numbers(batch, ["amount"])[:, 0], self._lot, self.path, line)
                 self.line = line - 1
-                for row in zip(*self._plain(batch), ticks.tolist(), lots.tolist(), strict=True):
+                for row in zip(*self._plain(batch, line), ticks.tolist(), lots.tolist(), strict=True):
                     self.line += 1
                     yield row
                 self.read_share = content.share
 
-    def _plain(self, batch: pa.RecordBatch) -> tuple[list[int], list[int], list[bool], list[str]]:
-        received, happened = (batch.column(name).to_numpy() * 1_000 for name in ("local_timestamp", "timestamp"))
+    def _plain(self, batch: pa.RecordBatch, line: int) -> tuple[list[int], list[int], list[bool], list[str]]:
+        names = ("local_timestamp", "timestamp")
+        received, happened = (times_of(batch.column(name), _MICROSECONDS, self.path, line) for name in names)
         return received.tolist(), happened.tolist(), np.asarray(batch.column("is_snapshot")).tolist(), batch.column("side").to_pylist()
 
     def _apply(self, row: Row) -> None:

@@ -105,6 +105,14 @@ def test_the_side_that_was_not_the_maker_began_the_trade_and_other_kinds_of_trad
     assert [(one.price_ticks, one.size, one.aggressor) for one in events] == [(1_001, 5, Side.BUY), (1_000, 1_000, Side.SELL)]
 
 
+def test_a_trade_that_came_twice_counts_once(tmp_path: Path) -> None:
+    one = trade(3, "100.1", "0.005").replace(b'"p":', b'"t":7,"p":')
+    source = open_source(write(tmp_path, *SYNCED, one, one))
+
+    assert sum(isinstance(event, TradeTick) for event in source.events(0)) == 1
+    assert source.notes["trades that came twice, left out"] == 1  # type: ignore[attr-defined]
+
+
 def test_aggregated_trades_count_where_there_are_no_single_ones(tmp_path: Path) -> None:
     events = events_of(write(tmp_path, *SYNCED, trade(3, "100.1", "0.005", stream="aggTrade")))
 

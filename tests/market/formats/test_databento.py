@@ -199,7 +199,7 @@ def test_a_file_without_records_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_price_between_two_ticks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"price 4800\.1 of ESH4\.GLBX is not a multiple of its tick size 0\.25"):
+    with pytest.raises(ConfigError, match=r"record 0: price 4800\.1 of ESH4\.GLBX is not a multiple of its tick size 0\.25"):
         events_of(write(tmp_path / "es.dbn", order("A", "B", 4_800.1, 1, 1)))
 
 
