@@ -89,6 +89,9 @@ def days(folder: Path, rows: int = 3_000) -> tuple[str, str]:
         (["--data", "a", "--taker-fee", "much"], "--taker-fee: found much; allowed money per lot such as 0.85"),
         (["--data", "missing.parquet"], "missing.parquet: does not exist; allowed are "),
         (["--data", "a", "--report", "none/r.html"], "--report: found none/r.html, whose directory does not exist; make it first"),
+        (["--data", "a", "--predictions", "/dev/null"], "--predictions: found /dev/null, which is no regular file; allowed a file name"),
+        (["--data", "a\x1b[31m.parquet"], "found the file name a\\x1b[31m.parquet; allowed are printable characters"),
+        (["--data", "a\udcff"], "found the file name a\\udcff; allowed are printable characters"),
         (["--data", "a", "--predictions", "."], "--predictions: found the directory .; allowed a file name"),
         (["--data", "a", "--predictions", "a"], "--predictions: found a, which would be overwritten; allowed a file of its own"),
         (

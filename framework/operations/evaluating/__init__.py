@@ -15,7 +15,7 @@ from framework.errors import ConfigError
 from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile, EvaluationJob
 from framework.market.formats import open_source
 from framework.operations.evaluating.child import run_child
-from framework.operations.evaluating.options import EvaluationOptions, check_outputs
+from framework.operations.evaluating.options import EvaluationOptions, check_paths
 from framework.operations.evaluating.reading import Opened, ReadFile, in_order, read_recording
 from framework.operations.evaluating.scratch import scratch_directory
 from framework.operations.evaluating.trials import TrialLog
@@ -29,7 +29,7 @@ def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) 
     Raises `ConfigError` for input that cannot be scored, `StorageError` (disk, output paths, state directory), `IntegrityError` (a
     damaged recording).
     """
-    check_outputs(options)
+    check_paths(options)
     trials = TrialLog(options.state_dir)
     with scratch_directory() as scratch:
         read = _read_all(options, scratch, on_progress)

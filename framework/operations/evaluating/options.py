@@ -51,8 +51,12 @@ class EvaluationOptions:
         return (*self.train, *self.test, *self.data)
 
 
-def check_outputs(options: EvaluationOptions) -> None:
-    """Refuse output paths that cannot be written, are the same, or would overwrite a recording."""
+def check_paths(options: EvaluationOptions) -> None:
+    """Refuse names that are no text, and output paths that cannot be written, are the same, or would overwrite a recording."""
+    named = (*options.inputs, *filter(None, (options.predictions, options.report)))
+    for text in map(str, named):
+        if not text.isprintable():
+            raise ConfigError(f"found the file name {foreign(text)}; allowed are printable characters")
     outputs = [("--predictions", options.predictions), ("--report", options.report)]
     taken = {path.resolve(): foreign(str(path)) for path in options.inputs}
     for option, path in outputs:
@@ -68,6 +72,8 @@ def _check_writable(option: str, path: Path) -> None:
     name = foreign(str(path))
     if path.is_dir():
         raise ConfigError(f"{option}: found the directory {name}; allowed a file name")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{option}: found {name}, which is no regular file; allowed a file name")
     if not path.parent.is_dir():
         raise ConfigError(f"{option}: found {name}, whose directory does not exist; make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
