@@ -142,7 +142,7 @@ def _open_orders_were_resolved_by_the_venue(remains: Remains, run: Run) -> None:
     assert {report.client_order_id for report in reports} == remains.open_orders
     assert ReportKind.REJECTED not in {report.kind for report in reports}
     first = {report.client_order_id: report for report in reversed(reports)}
-    assert {report.kind for report in first.values()} <= {ReportKind.ACCEPTED, ReportKind.CANCELED, ReportKind.FILLED}
+    assert {report.kind for report in first.values()} <= {ReportKind.ACCEPTED, ReportKind.CANCELED, ReportKind.FILLED, ReportKind.RESTATED}
     last = {update.client_order_id: update.status for update in run.story.of(OrderUpdated)}
     assert {last[order_id] for order_id in remains.open_orders} <= {OrderStatus.CANCELED, OrderStatus.FILLED}
     assert not {order_id for order_id, status in last.items() if status in OPEN}

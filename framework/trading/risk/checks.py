@@ -13,7 +13,7 @@ from typing import Final
 from framework.messages import BookSnapshot, SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side, TradingState
 from framework.trading.order_terms import fault_in_terms
-from framework.trading.risk.limits import LimitBook, Scope
+from framework.trading.risk.limits import LimitBook, Number, Scope
 from framework.trading.risk.verdict import is_whole, text_of
 from framework.trading.risk.view import RiskView
 from framework.trading.risk.windows import MINUTE_NS, Recent, Throttles
@@ -165,7 +165,7 @@ def notional(case: Case) -> str | None:
     """8: money of one order."""
     for scope in case.scopes:
         most = scope.get("max_order_notional")
-        if most and not case.order_notional <= most:
+        if most and not _is_at_most(case.order_notional, most):
             return f"scope={scope.name} notional={case.order_notional:.2f} limit={most}"
     return None
 
@@ -203,7 +203,7 @@ def gross(case: Case) -> str | None:
     if not most or case.is_reducing:
         return None
     total = gross_with(case)
-    return None if total <= most else f"gross={total:.2f} limit={most}"
+    return None if _is_at_most(total, most) else f"gross={total:.2f} limit={most}"
 
 
 def margin(case: Case) -> str | None:
@@ -214,7 +214,7 @@ def margin(case: Case) -> str | None:
         return None
     wanted = gross_with(case) * Decimal(str(account.get("margin_share")))
     there = Decimal(cash) + case.view.equity()
-    return None if wanted <= there else f"margin={wanted:.2f} available={there:.2f}"
+    return None if _is_at_most(wanted, there) else f"margin={wanted:.2f} available={there:.2f}"
 
 
 def gross_with(case: Case) -> Decimal:
@@ -236,7 +236,7 @@ def daily_loss(case: Case) -> str | None:
     """11: what was lost today, open positions at the market."""
     for scope in case.scopes:
         most = scope.get("max_daily_loss")
-        if most and not case.is_reducing and not (lost := -case.view.loss(scope.strategy_id, scope.instrument_id).day) < most:
+        if most and not case.is_reducing and not _is_below(lost := -case.view.loss(scope.strategy_id, scope.instrument_id).day, most):
             return f"scope={scope.name} lost={lost:.2f} limit={most}"
     return None
 
@@ -245,7 +245,7 @@ def drawdown(case: Case) -> str | None:
     """11: what was lost since the best."""
     for scope in case.scopes:
         most = scope.get("max_drawdown")
-        if most and not case.is_reducing and not (lost := case.view.loss(scope.strategy_id, scope.instrument_id).drawdown) < most:
+        if most and not case.is_reducing and not _is_below(lost := case.view.loss(scope.strategy_id, scope.instrument_id).drawdown, most):
             return f"scope={scope.name} lost={lost:.2f} limit={most}"
     return None
 
@@ -302,7 +302,7 @@ def notional_rate(case: Case) -> str | None:
         most = scope.get("max_notional_per_minute")
         if most:
             total = case.throttles.window(scope_name(scope), MINUTE_NS, case.now_ns).total + case.order_notional
-            if not total <= most:
+            if not _is_at_most(total, most):
                 return f"scope={scope.name} last_minute={total:.2f} limit={most}"
     return None
 
@@ -326,9 +326,9 @@ def self_trade(case: Case) -> str | None:
         return None
     limit = marketable_limit(case) if order.limit_ticks is None else order.limit_ticks
     reach = found.ask_ticks[0] if order.side is Side.BUY else found.bid_ticks[0]
-    if order.limit_ticks is None and (limit - reach) * order.side.sign >= 0:
-        return None
-    return None if (own - limit) * order.side.sign > 0 else f"own={own} limit_ticks={limit}"
+    # A market order already stops short of ours: it needs room to trade at all before it.
+    is_clear = (limit - reach if order.limit_ticks is None else own - limit - order.side.sign) * order.side.sign >= 0
+    return None if is_clear else f"own={own} limit_ticks={limit}"
 
 
 def marketable_limit(case: Case) -> int:
@@ -368,6 +368,15 @@ def prediction_age(case: Case) -> str | None:
     age_s = (case.now_ns - as_of_ns) / NS_PER_S
     most_s = case.limits.get("max_prediction_age_s")
     return None if age_s <= most_s else f"age_s={age_s:.3f} limit={most_s:g}"
+
+
+def _is_at_most(amount: Decimal, most: Number) -> bool:
+    # Comparing a Decimal that is no number raises: nothing that is no number is within a limit.
+    return not amount.is_nan() and not (isinstance(most, Decimal) and most.is_nan()) and amount <= most
+
+
+def _is_below(amount: Decimal, most: Number) -> bool:
+    return not amount.is_nan() and amount < most
 
 
 def scope_name(scope: Scope) -> str:
