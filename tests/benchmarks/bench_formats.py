@@ -60,7 +60,7 @@ def measure(names: list[str]) -> dict[str, float]:
 
 
 def vendor_s(path: Path) -> float:
-    """Return the CPU seconds that the vendor's library takes to decode a file, decompression included."""
+    """Return the CPU seconds that the vendor's library takes to read a file, decompression and a look at the common fields included."""
     import databento_dbn
     import pyarrow as pa
 
@@ -69,7 +69,9 @@ def vendor_s(path: Path) -> float:
     stream = pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
     while raw := stream.read(256 << 10):
         decoder.write(raw)
-        decoder.decode()
+        for record in decoder.decode():
+            if hasattr(record, "flags"):
+                _ = (record.ts_event, record.ts_recv, record.price, record.size, record.flags, record.action, record.side)
     return time.process_time() - begin
 
 
@@ -88,7 +90,7 @@ def main() -> None:
         if title.startswith("Databento"):
             vendor = min(vendor_s(Path(paths[0])) for _ in range(5))
             ratio = one["events"] / one["import_per_s"] / vendor
-            print(f"{'':28} import takes {ratio:.1f} times the {vendor * 1_000:.1f} ms of the vendor's decoder alone")
+            print(f"{'':28} import takes {ratio:.1f} times the {vendor * 1_000:.1f} ms of reading with the vendor's library")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 from framework.errors import ConfigError
 from framework.market.formats import open_feed, open_source
-from framework.messages import Bar, BookSnapshot, SessionChanged
+from framework.messages import Bar, BookSnapshot, SessionChanged, TradeTick
 from framework.model import NS_PER_S, Side
 
 TARDIS_TRADES = """exchange,symbol,timestamp,local_timestamp,id,side,price,amount
@@ -83,6 +83,16 @@ def test_a_tardis_book_is_shown_after_each_message_and_begins_anew_with_a_snapsh
     ]  # fmt: skip
     assert [one.ts_recv for one in books] == [20_000, 30_000, 90_000]
     assert [one.sequence for one in books] == [0, 1, 2]
+
+
+def test_tardis_books_and_trades_of_one_symbol_are_one_market_and_two_of_a_kind_are_refused(tmp_path: Path, collect: Any) -> None:
+    snapshots, trades = packed(tmp_path, TARDIS_SNAPSHOT, "a.gz"), packed(tmp_path, TARDIS_TRADES, "b.gz")
+    feed = open_feed([trades, snapshots])
+
+    assert [type(one) for one in collect(feed)] == [BookSnapshot, TradeTick, TradeTick, TradeTick, BookSnapshot]
+    assert len(feed.instruments) == 1
+    with pytest.raises(ConfigError, match=r"overlaps .* in time"):
+        open_feed([trades, packed(tmp_path, TARDIS_TRADES, "c.gz")])
 
 
 @pytest.mark.parametrize(
