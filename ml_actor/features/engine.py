@@ -18,7 +18,7 @@ from ml_actor.features.shock import ShockModel
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Rows))
 _TYPES = {"ts_event": np.int64, "segment": np.int64, "bid_ticks": np.int32, "ask_ticks": np.int32}
-ARRAYS = tuple((name, _TYPES.get(name, np.float32)) for name in RowArrays._fields)
+_ARRAYS = tuple((name, _TYPES.get(name, np.float32)) for name in RowArrays._fields)
 _NO_BARS = np.empty((0, len(BAR_COLUMNS)))
 
 
@@ -58,10 +58,10 @@ class AdvancedMLFeatureEngine:
 
     def complete(self, features: Float64Array, rows: Rows, first: int = 0) -> Float64Array:
         """Add what the fitted models see behind kernel features of rows `first..n-1`; nothing without fitted models."""
-        return self._complete(features, _arrays(rows), first)
+        return self._complete(features, plain_arrays(rows), first)
 
     def _features(self, rows: Rows, bars: Float64Array, *, has_trades: bool, first: int) -> Float64Array:
-        arrays = _arrays(rows)
+        arrays = plain_arrays(rows)
         features: Float64Array = feature_rows(arrays, 1.0 if has_trades else math.nan, self.window_rows, first)
         found = self._complete(features, arrays, first)
         if not self.with_context:
@@ -78,9 +78,9 @@ class AdvancedMLFeatureEngine:
         return out
 
 
-def _arrays(rows: Rows) -> tuple[np.ndarray[Any, Any], ...]:
-    # Copies on purpose: the kernel is compiled once, for arrays that are writable, aligned and contiguous.
-    return tuple(np.array(getattr(rows, name), kind, order="C") for name, kind in ARRAYS)
+def plain_arrays(rows: Rows) -> tuple[Any, ...]:
+    """Return copies in the order of `RowArrays`: the kernel is compiled once, for writable, aligned, contiguous arrays."""
+    return tuple(np.array(getattr(rows, name), kind, order="C") for name, kind in _ARRAYS)
 
 
 def last_rows(rows: Rows, count: int) -> Rows:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ml_actor.features.book import At, put
 from ml_actor.features.series import (
     ADD_ASK,
@@ -40,6 +38,7 @@ from ml_actor.features.series import (
 
 _CLOCKS = len(CLOCK_HALF_LIVES_S)
 _BUCKETS = 10
+_SHORT_S, _LONG_S = CLOCK_HALF_LIVES_S[0] / math.log(2.0), CLOCK_HALF_LIVES_S[-1] / math.log(2.0)
 
 
 @inner
@@ -87,28 +86,27 @@ def _activity(at: At, out: Array, place: int) -> int:
 @inner
 def _intensities(at: At, out: Array, place: int) -> int:
     """Hawkes intensities without base rate: R <- R 2^(-seconds / half-life) + events, over the look-back (Bacry & Muzy 2014)."""
-    buy, sell = np.zeros(_CLOCKS), np.zeros(_CLOCKS)
-    bid, ask = np.zeros(_CLOCKS), np.zeros(_CLOCKS)
-    columns = at.series.columns
+    rates, columns = at.sums.rates, at.series.columns
+    rates[:] = 0.0
     for i in range(at.low, at.t + 1):
         for clock in range(_CLOCKS):
-            decay = columns[i, DECAY + clock] if i > at.low else 0.0
-            buy[clock] = buy[clock] * decay + columns[i, BUYS]
-            sell[clock] = sell[clock] * decay + columns[i, SELLS]
-            bid[clock] = bid[clock] * decay + columns[i, BID_EVENTS]
-            ask[clock] = ask[clock] * decay + columns[i, ASK_EVENTS]
+            decay = columns[i, DECAY + clock]
+            rates[0, clock] = rates[0, clock] * decay + columns[i, BUYS]
+            rates[1, clock] = rates[1, clock] * decay + columns[i, SELLS]
+            rates[2, clock] = rates[2, clock] * decay + columns[i, BID_EVENTS]
+            rates[3, clock] = rates[3, clock] * decay + columns[i, ASK_EVENTS]
     for clock in range(_CLOCKS):
-        out[place + clock] = (buy[clock] - sell[clock]) / (buy[clock] + sell[clock] + 1.0) * at.known
-        out[place + _CLOCKS + clock] = (bid[clock] - ask[clock]) / (bid[clock] + ask[clock] + 1.0)
-    trades, quotes = buy + sell, bid + ask
-    seconds = 1.0 / math.log(2.0) * np.array(CLOCK_HALF_LIVES_S)
-    place = put(out, place + 2 * _CLOCKS, (_burst(trades, seconds) * at.known, _burst(quotes, seconds)))
-    return put(out, place, (ln(trades[2] / seconds[2] + 0.01) * at.known, ln(quotes[2] / seconds[2] + 0.01)))
+        buy, sell, bid, ask = rates[0, clock], rates[1, clock], rates[2, clock], rates[3, clock]
+        out[place + clock] = (buy - sell) / (buy + sell + 1.0) * at.known
+        out[place + _CLOCKS + clock] = (bid - ask) / (bid + ask + 1.0)
+        rates[0, clock], rates[2, clock] = buy + sell, bid + ask
+    place = put(out, place + 2 * _CLOCKS, (_burst(rates[0, 0], rates[0, 2]) * at.known, _burst(rates[2, 0], rates[2, 2])))
+    return put(out, place, (ln(rates[0, 2] / _LONG_S + 0.01) * at.known, ln(rates[2, 2] / _LONG_S + 0.01)))
 
 
 @inner
-def _burst(intensity: Array, seconds: Array) -> float:
-    return ln((intensity[0] + 0.1) / seconds[0]) - ln((intensity[2] + 0.1) / seconds[2])
+def _burst(short: float, long: float) -> float:
+    return ln((short + 0.1) / _SHORT_S) - ln((long + 0.1) / _LONG_S)
 
 
 @inner
@@ -121,13 +119,12 @@ def _vpin(at: At) -> float:
     signed, filled, total = 0.0, 0.0, 0.0
     for i in range(at.low, at.t + 1):
         volume, flow = columns[i, BOUGHT] + columns[i, SOLD], columns[i, BOUGHT] - columns[i, SOLD]
-        while volume > 0.0:
-            part = min(volume, bucket - filled)
-            share = flow * (part / volume)
-            signed, filled, volume, flow = signed + share, filled + part, volume - part, flow - share
-            if filled >= bucket * (1.0 - 1e-9):
-                total += abs(signed)
-                signed, filled = 0.0, 0.0
+        while volume >= bucket - filled and volume > 0.0:
+            share = flow * ((bucket - filled) / volume)
+            total += abs(signed + share)
+            volume, flow = volume - (bucket - filled), flow - share
+            signed, filled = 0.0, 0.0
+        signed, filled = signed + flow, filled + volume
     return float(min(1.0, (total + abs(signed)) / (bucket * _BUCKETS)))
 
 

@@ -134,9 +134,9 @@ def _compiled(sources: int) -> tuple[Any, Any]:
         """
         _ = sources
         rows = RowArrays(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6])
-        state = State(rows, Series(memory[7], memory[8]), Sums(memory[9], memory[10]), Ordered(memory[11], memory[12]))
+        state = State(rows, Series(memory[7], memory[8]), Sums(memory[9], memory[10], memory[11]), Ordered(memory[12], memory[13]))
         given = RowArrays(source[0], source[1], source[2], source[3], source[4], source[5], source[6])
-        span, window, count = memory[13], memory[11].shape[1], len(given.ts_event)
+        span, window, count = memory[14], memory[12].shape[1], len(given.ts_event)
         out = np.empty((count, FEATURE_COUNT))
         for index in range(count):
             t = _take(state, span, given, index)

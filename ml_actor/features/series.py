@@ -79,11 +79,12 @@ class Series(NamedTuple):
 class Sums(NamedTuple):
     """Of one look-back: weighted `means` of the columns (6, 52), the last one whatever the number of rows.
 
-    `totals` (5, window + 1): the sum of the weights of so many rows.
+    `totals` (5, window + 1): the sum of the weights of so many rows; `rates` (4, 3) of the intensities.
     """
 
     means: Array
     totals: Array
+    rates: Array
 
 
 @inner
@@ -102,7 +103,7 @@ def new_sums(window_rows: int) -> Sums:
         totals[H10, rows + 1] = totals[H10, rows] * FADE_10 + 1.0
         totals[H30, rows + 1] = totals[H30, rows] * FADE_30 + 1.0
         totals[ALL, rows + 1] = totals[ALL, rows] + 1.0
-    return Sums(np.empty((WINDOWS + 1, SUMMED_COLUMNS)), totals)
+    return Sums(np.empty((WINDOWS + 1, SUMMED_COLUMNS)), totals, np.empty((4, len(CLOCK_HALF_LIVES_S))))
 
 
 @inner
@@ -222,9 +223,21 @@ def fill_sums(t: int, low: int, series: Series, sums: Sums) -> None:
 
 @inner
 def _divide(size: int, sums: Sums) -> None:
-    means = sums.means
     for column in range(SUMMED_COLUMNS):
-        terms = size if column < LEVELS_WEIGHTED or WEIGHTED <= column < LEVELS_WHOLE else size - 1
-        means[BASE, column] = ratio(means[ALL, column], np.float64(terms))
-        for window in range(WINDOWS):
-            means[window, column] = means[window, column] / sums.totals[window, terms] if size >= MIN_ROWS[window] else NAN
+        sums.means[BASE, column] = sums.means[ALL, column]
+    for window in range(WINDOWS + 1):
+        total = min(window, ALL)
+        is_known = window == BASE or size >= MIN_ROWS[total]
+        of_levels = 1.0 / sums.totals[total, size] if is_known else NAN
+        of_changes = 1.0 / sums.totals[total, size - 1] if is_known and size > 1 else NAN
+        _scale(sums.means, window, (0, LEVELS_WEIGHTED), of_levels)
+        _scale(sums.means, window, (LEVELS_WEIGHTED, WEIGHTED), of_changes)
+        if window >= ALL:
+            _scale(sums.means, window, (WEIGHTED, LEVELS_WHOLE), of_levels)
+            _scale(sums.means, window, (LEVELS_WHOLE, SUMMED_COLUMNS), of_changes)
+
+
+@inner
+def _scale(means: Array, window: int, columns: tuple[int, int], factor: float) -> None:
+    for column in range(columns[0], columns[1]):
+        means[window, column] *= factor

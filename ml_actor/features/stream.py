@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import numpy as np
 
 from framework.window import Float64Array, Rows
-from ml_actor.features.engine import ARRAYS
+from ml_actor.features.engine import plain_arrays
 from ml_actor.features.kernel import new_memory, next_features
 
 ROOM = 4
@@ -27,9 +24,11 @@ class FeatureStream:
 
     def push(self, rows: Rows) -> Float64Array:
         """Take in the next rows (usually one) and return their features, float64 (n, F)."""
-        return next_features(self._memory, tuple(_plain(getattr(rows, name), kind) for name, kind in ARRAYS), self._known)  # type: ignore[no-any-return]
-
-
-def _plain(array: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
-    """Return the array itself where the kernel can take it, else a copy that it can."""
-    return array if array.flags.carray and array.dtype == kind else np.array(array, kind, order="C")
+        times, segment, flow = rows.ts_event, rows.segment, rows.flow
+        bid_ticks, bid_sizes, ask_ticks, ask_sizes = rows.bid_ticks, rows.bid_sizes, rows.ask_ticks, rows.ask_sizes
+        is_plain = times.flags.carray and segment.flags.carray and flow.flags.carray and bid_ticks.flags.carray
+        if is_plain and bid_sizes.flags.carray and ask_ticks.flags.carray and ask_sizes.flags.carray:
+            arrays = (times, segment, bid_ticks, bid_sizes, ask_ticks, ask_sizes, flow)
+        else:
+            arrays = plain_arrays(rows)
+        return next_features(self._memory, arrays, self._known)  # type: ignore[no-any-return]

@@ -28,10 +28,22 @@ from ml_actor.features.engine import AdvancedMLFeatureEngine
 from ml_actor.labels import classify, label_rows
 
 Floats = npt.NDArray[np.float64]
-TREES = {
-    **{"objective": "multiclass", "num_class": 3, "learning_rate": 0.06, "num_leaves": 7, "min_data_in_leaf": 300, "lambda_l2": 10.0},
-    **{"feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "max_bin": 63, "num_threads": 1, "deterministic": True},
-    **{"force_row_wise": True, "verbosity": -1, "seed": 7},
+TREES: dict[str, Any] = {
+    "objective": "multiclass",
+    "num_class": 3,
+    "learning_rate": 0.06,
+    "num_leaves": 7,
+    "min_data_in_leaf": 300,
+    "lambda_l2": 10.0,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "max_bin": 63,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+    "seed": 7,
 }
 BASE = ("imbalance_1", "spread", "bid_size_1", "ask_size_1")
 

@@ -29,7 +29,8 @@ from ml_actor.registry import Registry
 from tests.benchmarks.bench_features import quantiles_us
 from tests.ml_actor.conftest import market_rows, small_job, train_in_memory
 
-TARGET_PREDICT_US = 300.0
+TARGET_PREDICT_US = 150.0
+TARGET_PREDICT_P99_US = 500.0
 
 
 def library_calls(bundle: ModelBundle, recording: Recording, row: int) -> dict[str, Any]:
@@ -87,12 +88,12 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
     return {
         "benchmark": "inference",
         "trees": bundle.trees.forest.tree_count,
-        "predict_us": {"p50": round(p50, 1), "p99": round(p99, 1), "target_p50": TARGET_PREDICT_US},
+        "predict_us": {"p50": round(p50, 1), "p99": round(p99, 1), "target_p50": TARGET_PREDICT_US, "target_p99": TARGET_PREDICT_P99_US},
         "parts_us": {name: round(quantiles[0], 1) for name, quantiles in served.items() if name != "predict"},
         "libraries_us": {name: round(value, 1) for name, value in libraries.items()},
         "libraries_over_served": round(sum(libraries.values()) / p50, 1),
         "training_s": {"rows": rows, "value": round(training_s, 2)},
-        "is_met": bool(p50 <= TARGET_PREDICT_US),
+        "is_met": bool(p50 <= TARGET_PREDICT_US and p99 <= TARGET_PREDICT_P99_US),
     }
 
 
