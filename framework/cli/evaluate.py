@@ -95,6 +95,10 @@ def evaluate(
         command="python main.py " + " ".join(sys.argv[1:]),
     )
     _check_parts(options, is_walk_forward=is_walk_forward)
+    return _run(options, is_json=is_json)
+
+
+def _run(options: EvaluationOptions, *, is_json: bool) -> int:
     with _progress_bar(is_quiet=is_json) as on_progress:
         found = run_evaluation(options, on_progress, now_ns=wall_time_ns())
     if is_json:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from framework.model import NS_PER_S
 from framework.multiplicity import deflated
 from framework.window import Float64Array, Int64Array
 from ml_actor.evaluate.answers import MODEL, REGIMES, Answer
@@ -64,7 +67,8 @@ def _session_names(answer: Answer, groups: Int64Array) -> dict[int, str]:
     names = {}
     for number in np.unique(groups):
         first = int(np.flatnonzero(groups == number)[0])
-        names[int(number)] = f"{answer.names[int(answer.files[first])]} {answer.ts_event[first]}"
+        start = datetime.fromtimestamp(int(answer.ts_event[first]) // NS_PER_S, UTC)
+        names[int(number)] = f"{Path(answer.names[int(answer.files[first])]).name}, from {start:%Y-%m-%d %H:%M} UTC"
     return names
 
 
