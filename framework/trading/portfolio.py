@@ -31,6 +31,8 @@ class Position:
     open_cost: int = 0
     realized: int = 0
     fees: Decimal = Decimal(0)
+    _net: Decimal | None = None
+    _micro_value: Decimal | None = None
 
     @property
     def average_ticks(self) -> float:
@@ -44,8 +46,10 @@ class Position:
 
     @property
     def net_realized(self) -> Decimal:
-        """Return booked profit after fees."""
-        return _EXACT.subtract(self.realized_pnl, self.fees)
+        """Return booked profit after fees; worked out once after each fill, because the gate asks at every order."""
+        if self._net is None:
+            self._net = _EXACT.subtract(self.realized_pnl, self.fees)
+        return self._net
 
     def unrealized_pnl(self, mark_ticks: float) -> Decimal:
         """Return profit of the open lots at a mark in ticks (half ticks are exact)."""
@@ -53,6 +57,7 @@ class Position:
 
     def apply(self, signed_quantity: int, price_ticks: int, fee: Decimal) -> None:
         """Book one fill."""
+        self._net = None
         self.fees = _EXACT.add(self.fees, fee)
         closing = 0
         if self.quantity * signed_quantity < 0:
@@ -66,9 +71,11 @@ class Position:
         self.open_cost += opening * price_ticks * MICRO
 
     def _money(self, micro_tick_lots: int) -> Decimal:
-        instrument = self.instrument
-        value = _EXACT.multiply(_EXACT.multiply(instrument.tick_size, instrument.multiplier), instrument.lot_size)
-        return _EXACT.divide(_EXACT.multiply(value, Decimal(micro_tick_lots)), Decimal(MICRO))
+        if self._micro_value is None:
+            instrument = self.instrument
+            value = _EXACT.multiply(_EXACT.multiply(instrument.tick_size, instrument.multiplier), instrument.lot_size)
+            self._micro_value = _EXACT.divide(value, Decimal(MICRO))
+        return _EXACT.multiply(self._micro_value, Decimal(micro_tick_lots))
 
 
 class Portfolio:

@@ -15,7 +15,7 @@ from framework.model import NS_PER_S, OrderType, Side, TradingState
 from framework.trading.order_terms import fault_in_terms
 from framework.trading.risk.limits import LimitBook, Number, Scope
 from framework.trading.risk.verdict import is_whole, text_of
-from framework.trading.risk.view import RiskView
+from framework.trading.risk.view import Loss, RiskView
 from framework.trading.risk.windows import MINUTE_NS, Recent, Throttles
 
 DAY_S: Final = 86_400
@@ -31,6 +31,7 @@ class Case:
         self.limits = limits
         self.throttles = throttles
         self.recent = recent
+        self._losses: dict[str, Loss] = {}
 
     @cached_property
     def scopes(self) -> tuple[Scope, ...]:
@@ -54,6 +55,13 @@ class Case:
     def order_notional(self) -> Decimal:
         """Return the money that the order could move."""
         return self.view.contract_value(self.order.instrument_id, self.worst_ticks) * self.order.quantity
+
+    def loss(self, scope: Scope) -> Loss:
+        """Return how a scope has done, worked out once an order."""
+        found = self._losses.get(scope.name)
+        if found is None:
+            found = self._losses[scope.name] = self.view.loss(scope.strategy_id, scope.instrument_id)
+        return found
 
     @cached_property
     def is_reducing(self) -> bool:
@@ -236,7 +244,7 @@ def daily_loss(case: Case) -> str | None:
     """11: what was lost today, open positions at the market."""
     for scope in case.scopes:
         most = scope.get("max_daily_loss")
-        if most and not case.is_reducing and not _is_below(lost := -case.view.loss(scope.strategy_id, scope.instrument_id).day, most):
+        if most and not case.is_reducing and not _is_below(lost := -case.loss(scope).day, most):
             return f"scope={scope.name} lost={lost:.2f} limit={most}"
     return None
 
@@ -245,7 +253,7 @@ def drawdown(case: Case) -> str | None:
     """11: what was lost since the best."""
     for scope in case.scopes:
         most = scope.get("max_drawdown")
-        if most and not case.is_reducing and not _is_below(lost := case.view.loss(scope.strategy_id, scope.instrument_id).drawdown, most):
+        if most and not case.is_reducing and not _is_below(lost := case.loss(scope).drawdown, most):
             return f"scope={scope.name} lost={lost:.2f} limit={most}"
     return None
 
@@ -254,7 +262,7 @@ def losses_in_a_row(case: Case) -> str | None:
     """11: losing trades in a row."""
     for scope in case.scopes:
         most = scope.get("max_consecutive_losses")
-        if most and not case.is_reducing and not (count := case.view.loss(scope.strategy_id, scope.instrument_id).losses_in_a_row) < most:
+        if most and not case.is_reducing and not (count := case.loss(scope).losses_in_a_row) < most:
             return f"scope={scope.name} losses={count} limit={most}"
     return None
 
@@ -263,7 +271,7 @@ def fills(case: Case) -> str | None:
     """13: fills since an operator last resumed."""
     for scope in case.scopes:
         most = scope.get("max_fills_unattended")
-        if most and not case.is_reducing and not (count := case.view.loss(scope.strategy_id, scope.instrument_id).fills_unattended) < most:
+        if most and not case.is_reducing and not (count := case.loss(scope).fills_unattended) < most:
             return f"scope={scope.name} fills={count} limit={most}"
     return None
 
