@@ -238,10 +238,17 @@ class PaperConfig(Settings):
     latency_spread: Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)] = 0.0
     latency_seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 7
     latency_profile: FilePath | None = None
-    queue_model: Literal["risk_averse", "power", "power_2", "power_3", "log", "log_2"] = "risk_averse"
+    queue_model: Literal["risk_averse", "power", "power_2", "power_3", "log", "log_2", "fifo"] = "risk_averse"
     queue_power: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 3.0
     maker_fee: Money = Decimal("0.25")
     taker_fee: Money = Decimal("0.85")
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Self:
+        """Refuse exact queues on a clock of their own: order logs are on receive time."""
+        if self.queue_model == "fifo" and self.feed_latency_ms:
+            raise conflict("feed_latency_ms", self.feed_latency_ms, "0 with queue_model fifo")
+        return self
 
 
 class SimulatedMarketConfig(Settings):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from framework.config import MainConfig
 from framework.market.catalogue.reading import open_market as open_recorded
 from framework.market.feed import Feed
+from framework.market.formats.databento_orders import order_logs
+from framework.market.order_log import OrderChange
 from framework.messages import BookSnapshot
 from framework.model import NS_PER_S, Instrument
 from framework.operations.options import StartOptions
@@ -72,12 +76,19 @@ def _replayed(options: StartOptions) -> Market:
     feed = open_recorded(options.market)
     return Market(
         feed=feed,
-        venue=PaperVenue(options.config.paper, feed.instruments),
+        venue=PaperVenue(options.config.paper, feed.instruments, order_logs=_order_logs(options)),
         instruments={instrument.instrument_id: instrument for instrument in feed.instruments},
         start_ns=feed.start_ns or 0,
         names=options.market,
         is_simulated=False,
     )
+
+
+def _order_logs(options: StartOptions) -> dict[str, Iterator[OrderChange]]:
+    """Return the orders of everybody, where exact queues are asked for."""
+    if options.config.paper.queue_model != "fifo":
+        return {}
+    return {instrument_id: log for name in options.market for instrument_id, log in order_logs(Path(name)).items()}
 
 
 def last_point(journal: Journal, past: JournalFold) -> MarketPoint:

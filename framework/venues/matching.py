@@ -93,6 +93,10 @@ class MatchingEngine:
             order.place.leave_session()
         self._left = {Side.BUY: {}, Side.SELL: {}}
 
+    def advance(self, until_ns: int) -> list[Execution]:  # noqa: ARG002 (for engines that read more than books and trades)
+        """Let the market go on to a time, as far as it is known beside its events; return what that fills."""
+        return []
+
     # --- the market's side -----------------------------------------------------------------------------------------------
 
     def on_book(self, book: BookSnapshot) -> list[Execution]:

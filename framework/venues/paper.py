@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from framework.clock import Clock
 from framework.config import PaperConfig
+from framework.errors import ConfigError
+from framework.market.feed import arrival_ns
+from framework.market.order_log import OrderChange
 from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SessionChanged, SubmitOrder, TradeTick
 from framework.model import NS_PER_MS, Instrument, Liquidity, TimeInForce
+from framework.venues.fifo import FifoEngine
 from framework.venues.latency import latencies
 from framework.venues.matching import Execution, MatchingEngine
 from framework.venues.open_orders import OpenOrder, OpenOrders
@@ -27,7 +31,10 @@ class PaperVenue:
 
     name = "PAPER"
 
-    def __init__(self, settings: PaperConfig, instruments: Iterable[Instrument]) -> None:
+    def __init__(
+        self, settings: PaperConfig, instruments: Iterable[Instrument], *, order_logs: Mapping[str, Iterator[OrderChange]] | None = None
+    ) -> None:
+        """`order_logs` by instrument go with `queue_model: fifo`. Raises `ConfigError` for a setting that cannot be."""
         out, back = latencies(settings)
         self._desk = OpenOrders(
             "P",
@@ -38,7 +45,7 @@ class PaperVenue:
             feed_latency_ns=round(settings.feed_latency_ms * NS_PER_MS),
         )
         self._instruments = {instrument.instrument_id: instrument for instrument in instruments}
-        self._engines = {instrument_id: MatchingEngine(queue_model(settings)) for instrument_id in self._instruments}
+        self._engines = _engines(settings, self._instruments, order_logs or {})
         self._closed: dict[str, str] = {}
         self._on_event: dict[type, Callable[[Any], None]] = {
             BookSnapshot: lambda book: self._fill(self._engines[book.instrument_id].on_book(book)),
@@ -81,6 +88,7 @@ class PaperVenue:
         handler = self._on_event.get(type(event))
         if handler is not None and event.instrument_id in self._engines:
             self._desk.catch_up(event.ts_event)
+            self._fill(self._engines[event.instrument_id].advance(arrival_ns(event)))
             handler(event)
 
     def _on_session(self, session: SessionChanged) -> None:
@@ -129,8 +137,26 @@ class PaperVenue:
         """Leave the queue."""
         self._engine(order).remove(order.client_order_id)
 
+    def advance(self, now_ns: int) -> None:
+        """Read the logs of orders up to now."""
+        for engine in self._engines.values():
+            self._fill(engine.advance(now_ns))
+
     def _engine(self, order: OpenOrder) -> MatchingEngine:
         return self._engines[order.intent.instrument_id]
+
+
+def _engines(
+    settings: PaperConfig, instruments: Iterable[str], order_logs: Mapping[str, Iterator[OrderChange]]
+) -> dict[str, MatchingEngine]:
+    if settings.queue_model != "fifo":
+        return {instrument_id: MatchingEngine(queue_model(settings)) for instrument_id in instruments}
+    missing = [instrument_id for instrument_id in instruments if instrument_id not in order_logs]
+    if missing:
+        raise ConfigError(
+            f"paper.queue_model: found fifo; the recording has no orders of {', '.join(missing)}, allowed are the other models"
+        )
+    return {instrument_id: FifoEngine(order_logs[instrument_id]) for instrument_id in instruments}
 
 
 def _beyond_limits(order: SubmitOrder, instrument: Instrument) -> str:

@@ -202,6 +202,9 @@ class SimulatedMarket:
         """Leave the queue."""
         self._book.remove(order.client_order_id)
 
+    def advance(self, now_ns: int) -> None:
+        """Do nothing: the market is where its timers are."""
+
     def _fill(self, fills: Iterable[OwnFill]) -> None:
         for fill in fills:
             self._desk.fill(fill.client_order_id, fill.quantity, fill.price_ticks, fill.liquidity)
