@@ -43,6 +43,7 @@ Chain = list[Source]
 
 _TOGETHER: Final = ({"books", "trades"}, {"books", "bars"}, {"trades", "bars"}, {"events", "bars"})
 """Kinds of event that files of one instrument may split among them."""
+_ORDER: Final = ("trades", "books", "events", "bars")
 
 
 def holds(source: Source) -> str:
@@ -74,7 +75,8 @@ def groups_of(sources: Sequence[Source]) -> list[list[Chain]]:
             _refuse_overlap(chain)
         _refuse_kinds(chains)
     _refuse_splits(sources, len(groups))
-    return [list(chains.values()) for chains in groups.values()]
+    # Of one instant, trades come before the book that they left.
+    return [[chains[kind] for kind in _ORDER if kind in chains] for chains in groups.values()]
 
 
 def instruments_of(sources: Sequence[Source]) -> tuple[Instrument, ...]:

@@ -89,7 +89,7 @@ def test_tardis_books_and_trades_of_one_symbol_are_one_market_and_two_of_a_kind_
     snapshots, trades = packed(tmp_path, TARDIS_SNAPSHOT, "a.gz"), packed(tmp_path, TARDIS_TRADES, "b.gz")
     feed = open_feed([trades, snapshots])
 
-    assert [type(one) for one in collect(feed)] == [BookSnapshot, TradeTick, TradeTick, TradeTick, BookSnapshot]
+    assert [type(one) for one in collect(feed)] == [TradeTick, BookSnapshot, TradeTick, TradeTick, BookSnapshot]
     assert len(feed.instruments) == 1
     with pytest.raises(ConfigError, match=r"overlaps .* in time"):
         open_feed([trades, packed(tmp_path, TARDIS_TRADES, "c.gz")])
