@@ -18,7 +18,7 @@ from framework.errors import ConfigError, IntegrityError
 BLOCK_BYTES: Final = 256 << 10
 MAX_LINE_BYTES: Final = 8 << 20
 HEAD_BYTES: Final = 64 << 10
-BROKEN: Final = (pa.ArrowException, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, NotImplementedError)
+BROKEN: Final = (pa.ArrowException, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
 """What a cut or damaged file raises while it is read."""
 
 _ZIP: Final = b"PK\x03\x04"
