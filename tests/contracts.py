@@ -286,8 +286,8 @@ def check_a_restored_order_rests_again_and_can_be_canceled(desk: Desk) -> None:
     desk.venue.restore([RestingOrder(intent, "V-1", 5, 2, intent.limit_ticks)])
     desk.venue.reconcile((intent.client_order_id,))
     desk.wait(0.1)
-    assert desk.said(intent.client_order_id) == [ReportKind.ACCEPTED]
-    assert (desk.last().venue_order_id, desk.last().quantity) == ("V-1", 5)
+    assert desk.said(intent.client_order_id) == [ReportKind.RESTATED, ReportKind.ACCEPTED]
+    assert (desk.reports[0].quantity, desk.last().quantity, desk.last().venue_order_id) == (5, 5, "V-1")
 
     desk.send(Side.BUY, 1, client_order_id=intent.client_order_id)
     desk.wait(0.1)
@@ -307,7 +307,8 @@ def check_an_order_that_the_venue_knows_is_not_restored_over_it(desk: Desk) -> N
     desk.venue.reconcile((intent.client_order_id,))
     desk.wait(0.1)
 
-    assert desk.said(intent.client_order_id) == [ReportKind.ACCEPTED, ReportKind.FILLED] * 2
+    told = [ReportKind.ACCEPTED, ReportKind.FILLED]
+    assert desk.said(intent.client_order_id) == [*told, ReportKind.RESTATED, *told]
 
 
 def check_an_order_type_that_the_venue_does_not_know_is_rejected(desk: Desk) -> None:

@@ -60,7 +60,7 @@ def test_a_lost_report_leaves_an_order_that_the_venue_has() -> None:
     venue.heal()
     venue.reconcile((order,))
     desk.wait()
-    assert desk.said(order) == [ReportKind.LOST, ReportKind.ACCEPTED, ReportKind.FILLED]
+    assert desk.said(order) == [ReportKind.LOST, ReportKind.RESTATED, ReportKind.ACCEPTED, ReportKind.FILLED]
 
 
 def test_a_duplicate_comes_again_later_with_the_same_trade_id() -> None:

@@ -334,7 +334,8 @@ def test_an_order_on_its_way_is_not_reconciled_away() -> None:
     desk.venue.reconcile((order,))
     desk.wait()
 
-    assert desk.said(order) == [ReportKind.ACCEPTED, ReportKind.FILLED] * 3
+    told = [ReportKind.ACCEPTED, ReportKind.FILLED]
+    assert desk.said(order) == [*told, *[ReportKind.RESTATED, *told] * 2]
     assert len({report.trade_id for report in desk.reports if report.kind is ReportKind.FILLED}) == 1
 
 
