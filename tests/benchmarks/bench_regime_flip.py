@@ -251,7 +251,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="one short seed: does it still run?")
     options = parser.parse_args()
-    plan = Plan(after_rows=10_000) if options.quick else Plan()
+    plan = Plan(after_rows=5_000, retrain_rows=4_000) if options.quick else Plan()
     seeds = range(options.first_seed, options.first_seed + (1 if options.quick else options.seeds))
     runs: list[dict[str, Any]] = [run for path in options.add for run in json.loads(path.read_text())]
     for seed in seeds:
