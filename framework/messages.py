@@ -360,7 +360,8 @@ class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
 
     LOST says that the answer to a request did not come (the order becomes UNKNOWN). `quantity`, `limit_ticks` and `stop_ticks`
     are the order's present ones where a report tells them (REPLACED, RESTATED, RELEASED, ACCEPTED); `revision` is that of the change
-    which a REPLACED or REPLACE_REJECTED answers.
+    which a REPLACED or REPLACE_REJECTED answers. `instrument_id` and `side`
+    tell what an order is that we did not send.
     """
 
     client_order_id: str
@@ -377,6 +378,8 @@ class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
     limit_ticks: int | None = None
     stop_ticks: int | None = None
     revision: int = 0
+    instrument_id: str = ""
+    side: Side | None = None
 
 
 class OrderUpdated(Message, frozen=True, kw_only=True, gc=False):

@@ -31,14 +31,14 @@ from framework.messages import (
     TradeTick,
     TradingStateChanged,
 )
-from framework.model import Instrument, OrderStatus, Side, TradingState
-from framework.trading.blotter import Blotter, distrust
+from framework.model import Instrument, OrderStatus, OrderType, Side, TimeInForce, TradingState
+from framework.trading.blotter import EXTERNAL, Blotter, distrust
 from framework.trading.fold import JournalFold, replay, restore_blotter
 from framework.trading.journal import Journal, is_recordable
 from framework.trading.orders import Effect, Order
 from framework.trading.outgoing import Outgoing
 from framework.trading.portfolio import Portfolio
-from framework.trading.records import LimitTightened, OperatorCommanded
+from framework.trading.records import LimitTightened, OperatorCommanded, OrderAdopted
 from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.sight import Sight
 from framework.trading.watch import FLATTEN, Watch
@@ -269,7 +269,7 @@ class ExecutionActor(Actor):
             self.counts["reports_malformed"] += 1
             self._stop_if_fill(report)
             return
-        is_ours = self.blotter.fetch(report.client_order_id)
+        is_ours = self.blotter.fetch(report.client_order_id) or self._adopt(report)
         if self.blotter.is_old_news(report):
             self.counts["reports_again"] += 1
             return
@@ -280,6 +280,27 @@ class ExecutionActor(Actor):
         if order is not None:
             self._out.settle(order.intent.instrument_id)
         self._finish_reconciling()
+
+    def _adopt(self, report: ExecutionReport) -> bool:
+        """Take an order or a trade on our account that nobody here sent, if the venue says what it is; it counts for all, credits none."""
+        is_told = report.side is not None and report.kind in (ReportKind.ACCEPTED, ReportKind.FILLED)
+        if report.instrument_id not in self._instruments or not is_told:
+            return False
+        order = adopted_intent(report)
+        if not is_recordable(order) or order.quantity < 1 or not self._out.record(order, key=order.client_order_id):
+            return False
+        note = OrderAdopted(
+            ts_event=report.ts_event,
+            client_order_id=report.client_order_id,
+            venue_order_id=report.venue_order_id,
+            reason=report.reason,
+        )
+        self._out.record(note)
+        self.blotter.adopt(note)
+        self.blotter.add(order)
+        self.counts["adopted"] += 1
+        log.warning("adopted as EXTERNAL: order %s in %s", foreign(report.client_order_id), foreign(report.instrument_id))
+        return True
 
     def _stop_if_fill(self, report: ExecutionReport) -> None:
         # We may hold a position that we do not know of: nothing may be added to it until somebody has looked.
@@ -317,4 +338,20 @@ def resting(order: Order) -> RestingOrder:
         quantity=order.quantity,
         filled_quantity=order.filled_quantity,
         limit_ticks=order.limit_ticks,
+    )
+
+
+def adopted_intent(report: ExecutionReport) -> SubmitOrder:
+    """Return what somebody else must have asked for, as far as the venue's word tells."""
+    assert report.side is not None
+    return SubmitOrder(
+        client_order_id=report.client_order_id,
+        strategy_id=EXTERNAL,
+        instrument_id=report.instrument_id,
+        side=report.side,
+        quantity=report.quantity if report.quantity is not None else report.last_quantity,
+        order_type=OrderType.LIMIT,
+        limit_ticks=report.limit_ticks if report.limit_ticks is not None else report.last_ticks,
+        time_in_force=TimeInForce.GTC,
+        ts_event=report.ts_event,
     )

@@ -12,6 +12,7 @@ from framework.trading.exposure import Exposure
 from framework.trading.orders import Order
 from tests.faults.scenarios import SCENARIOS, mix_of
 from tests.faults.world import Violation, World
+from tests.faults.write_points import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = (("disk", 3), ("everything", 3), ("crash", 2), ("lost", 3), ("lost", 4), ("disconnect", 2))
@@ -62,3 +63,12 @@ def test_the_checker_sees_an_exposure_that_is_not_counted(monkeypatch: pytest.Mo
 
     with pytest.raises(Violation, match="the sum over open orders is off"):
         World(1, mix_of("calm", 1), 100).run()
+
+
+def test_at_every_write_of_a_script_nothing_is_lost_and_nothing_is_sent_twice(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL")
+
+    count, violations = sweep(12, 1)
+
+    assert violations == []
+    assert count >= 200
