@@ -119,6 +119,15 @@ def test_a_recording_must_not_teach_and_be_tested(run: Run, tmp_path: Path) -> N
     assert errors == f"error: {copy}: holds the same rows as {first}; name each recording once, and never train on what is tested\n"
 
 
+def test_recordings_of_the_same_hours_are_not_split(run: Run, tmp_path: Path) -> None:
+    first, _ = days(tmp_path)
+    other = shfe_day(tmp_path / "hc.parquet", 3_000, seed=3, start_s=1_750_000_600, symbol="hc2510")
+
+    code, _, errors = run("--data", str(other), first, "--split", "0.5")
+
+    assert (code, errors) == (2, f"error: --split: {other} begins before {first} ends; allowed recordings one after the other\n")
+
+
 def test_a_damaged_recording_is_an_integrity_error(run: Run, tmp_path: Path) -> None:
     first, second = days(tmp_path)
     Path(second).write_bytes(Path(second).read_bytes()[:-100])

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from framework.errors import IntegrityError
 from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile
@@ -52,8 +53,10 @@ class Fold:
 
 
 def folds(files: Sequence[EvaluatedFile], parts: Sequence[Part], horizons: Sequence[int], count: int) -> list[Fold] | str:
-    """Return the folds of a job, or say why there are none."""
-    by_role = {role: tuple(part for file, part in zip(files, parts, strict=True) if file.role == role) for role in (TRAIN, TEST, WALK)}
+    """Return the folds of a job, with their parts in time order, or say why there are none."""
+    named = zip(files, parts, strict=True)
+    ordered = sorted(named, key=lambda one: int(one[1].recording.rows.ts_event[0]))
+    by_role = {role: tuple(part for file, part in ordered if file.role == role) for role in (TRAIN, TEST, WALK)}
     if by_role[WALK]:
         return walk_forward(by_role[WALK], count, embargo_rows=max(*horizons, EARLIER_ROWS))
     return [Fold(number=1, train=by_role[TRAIN], test=by_role[TEST])]
@@ -69,54 +72,64 @@ def refuse_overlap(fold: Fold) -> None:
 
 
 def walk_forward(parts: Sequence[Part], count: int, *, embargo_rows: int) -> list[Fold] | str:
-    """Cut the rows of `parts`, in time order, into a first training part and `count` tests; each fit sees all rows before its test.
+    """Cut the time of `parts` into a first training part and `count` tests of about equally many rows; each fit sees what was before.
 
-    Cuts lie between sessions where there are enough of them, else between rows. Purged: a training part ends before its test, so
-    no label of it reaches there. Embargoed: its last `embargo_rows` rows are left out on top, if the cut is inside a session.
+    One clock for all: of several instruments at a time none teaches what the others do later. Cuts lie between sessions where there
+    are enough of them, else between rows. Purged: a training part ends before its test, so no label of it reaches there.
+    Embargoed: its last `embargo_rows` rows are left out on top, where the cut is inside a session.
     """
-    ordered = sorted(parts, key=lambda part: int(part.recording.rows.ts_event[0]))
-    sizes = np.array([len(part.recording.rows) for part in ordered])
-    cuts = _cuts(ordered, sizes, count)
+    cuts = _cut_times(parts, count)
     if isinstance(cuts, str):
         return cuts
     made = []
-    for number, (start, end) in enumerate(pairwise(cuts), start=1):
-        last = start - embargo_rows if _is_inside_a_session(ordered, sizes, start) else start
-        made.append(Fold(number=number, train=_between(ordered, sizes, 0, last), test=_between(ordered, sizes, start, end)))
+    for number, (start_ns, end_ns) in enumerate(pairwise(cuts), start=1):
+        train = tuple(piece for part in parts if (piece := _before(part, start_ns, embargo_rows)) is not None)
+        test = tuple(piece for part in parts if (piece := _within(part, start_ns, end_ns)) is not None)
+        made.append(Fold(number=number, train=train, test=test))
     return made
 
 
-def _cuts(parts: Sequence[Part], sizes: Int64Array, count: int) -> list[int] | str:
-    total = int(sizes.sum())
+def _cut_times(parts: Sequence[Part], count: int) -> list[int] | str:
+    times = np.sort(np.concatenate([part.recording.rows.ts_event for part in parts]))
+    total = len(times)
     wanted = np.linspace(FIRST_TRAIN_SHARE * total, total, count + 1).astype(np.int64)
-    starts = _session_starts(parts, sizes)
-    if len(starts) >= MIN_SESSIONS:
-        joints = np.append(starts, total)
-        wanted = joints[np.abs(joints[:, None] - wanted[None, :]).argmin(axis=0)]
-    cuts = sorted({int(cut) for cut in wanted})
+    joints = _joints(parts)
+    if len(joints) >= MIN_SESSIONS:
+        places = np.append(np.searchsorted(times, joints), total)
+        wanted = places[np.abs(places[:, None] - wanted[None, :]).argmin(axis=0)]
+    cuts = sorted({int(place) for place in wanted})
     if len(cuts) < 2 or cuts[0] == 0:
-        return f"{total} rows in {len(starts)} sessions are too few to walk forward in {count} folds"
-    return cuts
+        return f"{total} rows in {max(len(joints), 1)} sessions are too few to walk forward in {count} folds"
+    return [*(int(times[cut]) for cut in cuts[:-1]), int(times[-1]) + 1]
 
 
-def _session_starts(parts: Sequence[Part], sizes: Int64Array) -> Int64Array:
-    """Return the positions, over all parts, of the first row of each session."""
-    offsets = np.append(0, np.cumsum(sizes)[:-1])
-    found = [
-        offset + np.append(0, np.flatnonzero(np.diff(part.recording.rows.segment)) + 1) for part, offset in zip(parts, offsets, strict=True)
-    ]
-    return np.concatenate(found)
+def _joints(parts: Sequence[Part]) -> Int64Array:
+    """Return the times at which a session of some part begins and no part is inside one."""
+    starts = [part.recording.rows.ts_event[session_starts(part)] for part in parts]
+    times = np.unique(np.concatenate(starts))
+    inside = np.zeros(len(times), np.bool_)
+    for part in parts:
+        inside |= _is_inside(part, times)
+    return times[~inside]
 
 
-def _is_inside_a_session(parts: Sequence[Part], sizes: Int64Array, position: int) -> bool:
-    return position not in set(_session_starts(parts, sizes).tolist())
+def session_starts(part: Part) -> Int64Array:
+    """Return the positions of the first row of each session."""
+    return np.append(0, np.flatnonzero(np.diff(part.recording.rows.segment)) + 1)
 
 
-def _between(parts: Sequence[Part], sizes: Int64Array, start: int, end: int) -> tuple[Part, ...]:
-    chosen, offset = [], 0
-    for part, size in zip(parts, sizes.tolist(), strict=True):
-        low, high = max(0, start - offset), min(size, end - offset)
-        if low < high:
-            chosen.append(part.between(low, high))
-        offset += size
-    return tuple(chosen)
+def _is_inside(part: Part, times: Int64Array) -> npt.NDArray[np.bool_]:
+    """Return per time whether a cut there would part a session in two."""
+    places = np.searchsorted(part.recording.rows.ts_event, times)
+    return ~np.isin(places, np.append(session_starts(part), len(part.recording.rows)))
+
+
+def _before(part: Part, time_ns: int, embargo_rows: int) -> Part | None:
+    end = int(np.searchsorted(part.recording.rows.ts_event, time_ns))
+    end -= embargo_rows if _is_inside(part, np.array([time_ns]))[0] else 0
+    return part.between(0, end) if end > 0 else None
+
+
+def _within(part: Part, start_ns: int, end_ns: int) -> Part | None:
+    start, end = np.searchsorted(part.recording.rows.ts_event, (start_ns, end_ns)).tolist()
+    return part.between(start, end) if end > start else None

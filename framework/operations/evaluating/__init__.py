@@ -7,6 +7,7 @@ that it starts; only one that is refused, and so has shown nothing, does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -80,6 +81,9 @@ def _with_split(read: Sequence[ReadFile], split: float | None) -> list[Evaluated
     if split is None:
         return [one.file() for one in read]
     ordered = sorted(read, key=lambda one: one.start_ns)
+    for before, after in pairwise(ordered):
+        if after.start_ns <= before.end_ns:
+            raise ConfigError(f"--split: {after.name} begins before {before.name} ends; allowed recordings one after the other")
     left = round(split * sum(one.rows for one in ordered))
     files = []
     for one in ordered:

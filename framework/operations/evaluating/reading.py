@@ -51,6 +51,7 @@ class ReadFile:
     instrument: Instrument
     rows: int
     start_ns: int
+    end_ns: int
     fee_ticks: float
     digest: str
 
@@ -82,6 +83,11 @@ class _RowFile:
         self._buffer = DomBuffer(instrument, BLOCK_ROWS)
         self._hash = hashlib.sha256()
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="none")
+
+    @property
+    def end_ns(self) -> int:
+        """Return the time of the last book."""
+        return self._last_ns or 0
 
     @property
     def digest(self) -> str:
@@ -180,6 +186,7 @@ def read_recording(
         instrument=instrument,
         rows=rows.rows,
         start_ns=rows.start_ns,
+        end_ns=rows.end_ns,
         fee_ticks=fee_ticks(options.fee or VENUE_FEES.get(instrument.venue) or options.default_fee, instrument, rows.first_mid),
         digest=rows.digest,
     )
