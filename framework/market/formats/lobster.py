@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -257,7 +257,12 @@ def _pair_in_zip(path: Path) -> tuple[re.Match[str], Opener, Opener]:
 
 
 def _member_opener(path: Path, member: str) -> Opener:
-    return lambda: zipfile.ZipFile(path).open(member)
+    @contextmanager
+    def opened() -> Iterator[IO[bytes]]:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            yield file
+
+    return opened
 
 
 def _pair_of_files(path: Path) -> tuple[re.Match[str], Opener, Opener]:
