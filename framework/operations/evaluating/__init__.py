@@ -38,6 +38,7 @@ def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) 
         files = _with_split(read, options.split)
         number = trials.begin(tried, label=options.label, model=options.model, now_ns=now_ns)
         job = _job(options, files, trials, number)
+        on_progress("start", 0.2)
         try:
             report = run_child(job, scratch, lambda stage, done: on_progress(stage, 0.2 + 0.8 * done))
         except ConfigError:
@@ -60,6 +61,7 @@ def _read_all(options: EvaluationOptions, scratch: Path, on_progress: Progress) 
         def say(share: float, number: int = number, name: str = one.path.name) -> None:
             on_progress(f"reading {name}", 0.2 * (number + share) / len(opened))
 
+        say(0.0)
         read[one.path] = read_recording(one, before, target, options, say)
     found = [read[one.path] for one in opened]
     _refuse_twins(found)
