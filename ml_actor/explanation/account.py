@@ -161,7 +161,8 @@ def _reasons(job: ExplanationJob, found: Found, bundle: ModelBundle) -> Facts:
     past = select(found.recording.rows, slice(0, found.row + 1))
     background = bundle.engine.transform_rows(past, has_trades=found.recording.has_trades)
     parts = contributions_of(bundle, features, background)
-    calibrated = bundle.probabilities(features[None, :])[0]
+    served = bundle.predict(window)
+    calibrated = np.array([served.p_down, served.p_flat, served.p_up])
     return {
         "features": _features(features, background),
         "contributions": _contributions(parts, bundle),

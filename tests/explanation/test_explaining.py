@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from framework.cli.door import enter
 from framework.cli.explain import view
 from framework.errors import ConfigError, IntegrityError, StartRefused, StorageError
 from framework.messages import PredictionReceived
@@ -20,13 +20,20 @@ from framework.operations.explaining import explain
 from framework.trading.journal import Journal
 from framework.trading.journal_view import view_journal
 
-ROOT = Path(__file__).resolve().parents[2]
+Verb = Callable[..., tuple[int, str, str]]
 
 
-def verb(state_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "main.py", "explain", *arguments, "--state-dir", str(state_dir)]
-    environment = os.environ | {"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+pytestmark = pytest.mark.timeout(300)  # a child compiles its features the first time
+
+
+@pytest.fixture
+def verb(capsys: pytest.CaptureFixture[str]) -> Verb:
+    def run(state_dir: Path, *arguments: str) -> tuple[int, str, str]:
+        code = enter(["explain", *arguments, "--state-dir", str(state_dir)], lambda _: pytest.fail("nothing is started here"))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +68,11 @@ def test_the_page_says_it_in_the_order_in_which_it_happened(told: dict[str, Any]
     assert "outcome: closed, LOSS, PnL -3.30" in text
 
 
-def test_the_verb_prints_one_line_of_json(made: Any) -> None:
-    done = verb(made.state_dir, "r1-11", "--json")
+def test_the_verb_prints_one_line_of_json(verb: Verb, made: Any) -> None:
+    code, out, err = verb(made.state_dir, "r1-11", "--json")
 
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    assert code == 0, err
+    found = json.loads(out)
     assert found["prediction_id"] == "r1-11"
     assert found["decision"] is None
     assert found["contributions"]["items"]
@@ -121,17 +128,17 @@ def test_a_record_that_cannot_be_read_is_an_integrity_error(own: Any) -> None:
         explain(own.state_dir, "r1-1")
 
 
-def test_the_exit_codes_are_those_of_the_manual(own: Any, tmp_path: Path) -> None:
+def test_the_exit_codes_are_those_of_the_manual(verb: Verb, own: Any, tmp_path: Path) -> None:
     unknown, nobody = verb(own.state_dir, "r1-10"), verb(tmp_path / "none", "r1-1")
     (own.state_dir / "training_data.parquet" / "_manifest.json").write_text("{")
     damaged = verb(own.state_dir, "r1-1")
 
-    assert (unknown.returncode, nobody.returncode, damaged.returncode) == (2, 3, 6)
-    assert len(unknown.stderr.splitlines()) == 1
-    assert len(nobody.stderr.splitlines()) == 1
+    assert (unknown[0], nobody[0], damaged[0]) == (2, 3, 6)
+    assert len(unknown[2].splitlines()) == 1
+    assert len(nobody[2].splitlines()) == 1
     # What the journal knows is told all the same.
-    assert "decision mine-d1: BUY (ENTER_LONG)" in damaged.stdout
-    assert "missing: rows and model" in damaged.stdout
+    assert "decision mine-d1: BUY (ENTER_LONG)" in damaged[1]
+    assert "missing: rows and model" in damaged[1]
 
 
 # --- a journal that somebody writes -------------------------------------------------------------------------------------------

@@ -13,11 +13,14 @@ from ml_actor.leaks.checks import run
 
 @pytest.fixture(scope="session")
 def findings() -> Callable[..., dict[tuple[str, str], Finding]]:
-    """Run the checks of a job; findings by (subject, check)."""
+    """Run the checks of a job, each job once; findings by (subject, check)."""
+    done: dict[str, dict[tuple[str, str], Finding]] = {}
 
     def of(**fields: Any) -> dict[tuple[str, str], Finding]:
         job = LeakJob(**({"seeds": 1, "rows": 6_000} | fields))
-        return {(one.subject, one.check): one for one in run(job, lambda _stage, _share: None)}
+        if repr(job) not in done:
+            done[repr(job)] = {(one.subject, one.check): one for one in run(job, lambda _stage, _share: None)}
+        return done[repr(job)]
 
     return of
 

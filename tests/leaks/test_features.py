@@ -39,7 +39,8 @@ def test_a_planted_leak_is_caught_by_name_and_nothing_else_is(leaks: Leaks, func
     assert {names for names in found.values() if names} == {(name,)}
 
 
-def test_the_features_of_the_engine_do_not_know_the_future(findings: Callable[..., Any]) -> None:
+def test_the_features_of_the_engine_do_not_know_the_future(findings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causality, "CUTS", 9)
     found = findings(features="shipped", rows=12_000)
 
     assert {one.verdict for one in found.values()} == {Verdict.OK}

@@ -21,7 +21,7 @@ def fewer_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_shipped_model_finds_what_is_there_and_nothing_else(findings: Callable[..., Any]) -> None:
-    found = findings(model="linear", rows=8_000)
+    found = findings(model="linear", rows=7_000)
 
     assert {one.verdict for one in found.values()} == {Verdict.OK}
     planted = found["model linear", "finds a planted signal"]
@@ -29,7 +29,7 @@ def test_a_shipped_model_finds_what_is_there_and_nothing_else(findings: Callable
 
 
 def test_a_trainer_that_peeks_is_caught_by_every_check_that_can(findings: Callable[..., Any]) -> None:
-    found = findings(model="tests.leaks.planted:peeking_trainer")
+    found = findings(model="tests.leaks.planted:peeking_trainer", rows=5_000)
     verdicts = {check: one.verdict for (_, check), one in found.items()}
 
     assert verdicts["truncate the future"] is Verdict.LEAK
@@ -40,7 +40,7 @@ def test_a_trainer_that_peeks_is_caught_by_every_check_that_can(findings: Callab
 
 
 def test_a_classifier_that_scales_by_what_it_is_given_together_is_caught(findings: Callable[..., Any]) -> None:
-    found = findings(model="tests.leaks.planted:Shrunk")
+    found = findings(model="tests.leaks.planted:Shrunk", rows=4_000)
     verdicts = {check: one.verdict for (_, check), one in found.items()}
 
     assert verdicts["truncate the future"] is Verdict.LEAK
@@ -48,7 +48,7 @@ def test_a_classifier_that_scales_by_what_it_is_given_together_is_caught(finding
 
 
 def test_a_classifier_of_scikit_learn_is_checked_as_it_is(findings: Callable[..., Any]) -> None:
-    found = findings(model="tests.leaks.planted:plain_classifier")
+    found = findings(model="tests.leaks.planted:plain_classifier", rows=4_000)
 
     assert {one.verdict for (_, check), one in found.items() if check != "finds a planted signal"} == {Verdict.OK}
 
