@@ -19,7 +19,7 @@ from ml_actor.known_models import find_members
 from ml_actor.labels import CLASSES, classify, label_rows, positions
 from ml_actor.members import UNKNOWN, Fitted, Member, Shown
 from ml_actor.preparation import Recording
-from ml_actor.stacking import Pool, fit_pool, out_of_fold
+from ml_actor.stacking import APART, Pool, fit_pool, out_of_fold
 
 __all__ = ["EARLIER_ROWS", "LABELS", "HorizonModels", "fit_horizons", "has_history", "threshold_of"]
 
@@ -29,7 +29,6 @@ LABELS: Final = ("sign", "tercile")
 TEACHING_HORIZONS: Final = (1, 2, 5, 10, 20, 50, 100, 200)
 """Horizons that a model of all horizons learns beside those that are asked for: near ones teach far ones."""
 MIN_ROWS: Final = 2_000
-_APART: Final = 10**9
 
 
 class HorizonModels:
@@ -171,7 +170,7 @@ def _shown(train: Sequence[Recording], horizons: Sequence[int], label: str, begi
         values=values,
         classes=np.column_stack(columns),
         weights=np.ones(len(values)),
-        positions=np.concatenate([where + number * _APART for number, where in enumerate(wheres)]),
+        positions=np.concatenate([where + number * APART for number, where in enumerate(wheres)]),
     ), thresholds
 
 

@@ -1,9 +1,11 @@
 """How members become one prediction: weights that each must earn on rows that it was not fitted on.
 
-The rows are cut into four blocks of time (three if there are few). Each block is predicted by members fitted on the
-others, with the rows around it left out (their labels or look-backs reach into it). On those predictions the logarithmic
-pool gets its weights (each at least 0), a member stays only if leaving it out costs log-loss beyond what chance explains
-(block bootstrap), and the pool is calibrated. Sources: Wolpert 1992; Genest & Zidek 1986; Kuensch 1989.
+The rows are cut into blocks of time: whole recordings where there are several, because a day that a member saw half of is
+no new day to it; else four (three if there are few rows). Each block is predicted by members fitted on the others,
+with the rows around it left out (their labels or look-backs reach into it). On those predictions the logarithmic pool gets
+its weights (each at least 0, 1 together: a sum fitted to one day makes the next one timid), a member stays only if leaving
+it out costs log-loss beyond what chance explains (block bootstrap), and the pool is calibrated.
+Sources: Wolpert 1992; Genest & Zidek 1986; Kuensch 1989.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ from ml_actor.members import UNKNOWN, Fitted, Member, Shown, normalised
 BLOCKS: Final = 4
 FEW_ROWS: Final = 20_000
 FEW_BLOCKS: Final = 3
-MAX_WEIGHT: Final = 2.0
+APART: Final = 10**9
+"""Positions of two recordings differ by more than half of it."""
+MOST_IN_ONE: Final = 0.7
+"""Recordings are blocks unless one holds more than this share of the rows."""
 BOOTSTRAPS: Final = 400
 EARNED_QUANTILE: Final = 0.1
 """A member stays if nine of ten resamplings of the blocks lose log-loss without it."""
@@ -56,12 +61,27 @@ def sum_of(said: Sequence[tuple[float, Float64Array]]) -> Float64Array:
 def blocks(shown: Shown, embargo_rows: int) -> list[tuple[Int64Array, Int64Array]]:
     """Return for each block (rows to fit on, rows of the block), the former at least `embargo_rows` away from the latter."""
     found = []
-    count = len(shown.positions)
-    for inside in np.array_split(np.arange(count), FEW_BLOCKS if count < FEW_ROWS else BLOCKS):
+    for inside in _runs(shown.positions):
         first, last = shown.positions[inside[0]], shown.positions[inside[-1]]
         outside = (shown.positions < first - embargo_rows) | (shown.positions > last + embargo_rows)
         found.append((np.flatnonzero(outside), inside))
     return found
+
+
+def _runs(positions: Int64Array) -> list[Int64Array]:
+    rows, joints = np.arange(len(positions)), np.flatnonzero(np.diff(positions) > APART // 2) + 1
+    recordings = np.split(rows, joints)
+    if len(recordings) > 1 and max(len(part) for part in recordings) <= MOST_IN_ONE * len(rows):
+        return [np.concatenate(parts) for parts in _grouped(recordings)]
+    return np.array_split(rows, FEW_BLOCKS if len(rows) < FEW_ROWS else BLOCKS)
+
+
+def _grouped(recordings: Sequence[Int64Array]) -> list[list[Int64Array]]:
+    """Return neighbouring recordings in at most `BLOCKS` groups of about as many rows."""
+    lengths = np.array([len(part) for part in recordings])
+    middles = np.cumsum(lengths) - lengths / 2
+    places = (middles * min(BLOCKS, len(recordings)) / lengths.sum()).astype(np.int64)
+    return [[part for part, place in zip(recordings, places, strict=True) if place == group] for group in np.unique(places)]
 
 
 def out_of_fold(
@@ -114,10 +134,11 @@ def _weights(logs: Sequence[Float64Array], classes: Int64Array, kept: Sequence[i
         return float(-mixed[rows, classes].mean()), slopes.mean(axis=1)
 
     start = np.full(len(kept), 1.0 / len(kept))
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, MAX_WEIGHT)] * len(kept))
+    together = {"type": "eq", "fun": lambda weights: weights.sum() - 1.0, "jac": lambda weights: np.ones(len(weights))}
+    found = minimize(loss, start, jac=True, method="SLSQP", bounds=[(0.0, 1.0)] * len(kept), constraints=[together])
     out = np.zeros(len(logs))
     out[list(kept)] = found.x
-    return out if out.sum() > 0 else np.where(np.isin(np.arange(len(logs)), kept), 1.0 / len(kept), 0.0)
+    return out
 
 
 def _losses(logs: Sequence[Float64Array], weights: Float64Array, classes: Int64Array) -> Float64Array:
