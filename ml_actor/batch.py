@@ -8,25 +8,21 @@ Nothing is fitted here, and no learning library is loaded.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from framework.backtest_job import BatchJob, BatchPart, BatchResult
 from framework.dataset.schema import from_table
-from framework.errors import ConfigError, TidebookError
-from framework.parent_death import die_with_parent
+from framework.errors import ConfigError
 from framework.window import Rows
 from ml_actor.features.catalogue import ALL_NAMES, REGIMES
+from ml_actor.job_process import progress_to, run_job
 from ml_actor.models import ModelBundle
 from ml_actor.registry import Registry
 
@@ -85,28 +81,15 @@ def answers(bundle: ModelBundle, rows: Rows, *, has_trades: bool) -> dict[str, A
     }
 
 
-def _say(line: Any) -> None:
-    sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
-    sys.stdout.flush()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job in this process, dying with its parent; progress and result on stdout."""
-    parser = argparse.ArgumentParser(prog="python -m ml_actor.batch", description="Predict every row of recordings.")
-    parser.add_argument("--job", type=Path, required=True, help="JSON file of a BatchJob")
-    job = msgspec.json.decode(parser.parse_args(arguments).job.read_bytes(), type=BatchJob)
-    die_with_parent()
-    try:
-        result = predict_all(job, lambda stage, fraction: _say({"stage": stage, "fraction": fraction}))
-    except TidebookError as exc:
-        result = BatchResult(ok=False, reason=str(exc), exit_code=exc.exit_code)
-    # The parent waits for one result line whatever happens: a fault is told as such, with its trace on stderr.
-    except Exception as exc:  # noqa: BLE001
-        traceback.print_exc()
-        _say({"result": BatchResult(ok=False, reason=f"fault: {type(exc).__name__}: {exc}")})
-        return 1
-    _say({"result": result})
-    return 0
+    """Run one job in this process; progress and result on stdout."""
+    return run_job(
+        arguments,
+        prog="ml_actor.batch",
+        description="Predict every row of recordings.",
+        job_type=BatchJob,
+        work=lambda job, say: predict_all(job, progress_to(say)),
+    )
 
 
 if __name__ == "__main__":
