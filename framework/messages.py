@@ -361,7 +361,8 @@ class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
     LOST says that the answer to a request did not come (the order becomes UNKNOWN). `quantity`, `limit_ticks` and `stop_ticks`
     are the order's present ones where a report tells them (REPLACED, RESTATED, RELEASED, ACCEPTED); `revision` is that of the change
     which a REPLACED or REPLACE_REJECTED answers. `instrument_id` and `side`
-    tell what an order is that we did not send.
+    tell what an order is that we did not send. `cum_quantity`: what it had filled
+    when this was said, where the venue tells: an end that knows of more than we do is not believed before those fills are said.
     """
 
     client_order_id: str
@@ -380,6 +381,7 @@ class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
     revision: int = 0
     instrument_id: str = ""
     side: Side | None = None
+    cum_quantity: int | None = None
 
 
 class OrderUpdated(Message, frozen=True, kw_only=True, gc=False):

@@ -178,7 +178,7 @@ class Blotter:
         if order is None:
             self.counts["reports_of_unknown_orders"] += 1
             return Effect.ANOMALY, ()
-        effect = order.apply(report)
+        effect = order.apply(self._as_believed(order, report))
         if effect in (Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE):
             self.counts[f"reports_{effect.lower()}"] += 1
             return effect, ()
@@ -190,7 +190,20 @@ class Blotter:
         self._note(order)
         if not order.is_open:
             self._retire(order)
+            self._remember_end(order)
         return effect, told
+
+    def _as_believed(self, order: Order, report: ExecutionReport) -> ExecutionReport:
+        """Return an end that knows of fills which were lost on the way as what it is for us: nobody can say how the order ended.
+
+        It counts at its worst until the venue, asked again, says those fills.
+        """
+        missing = (report.cum_quantity or 0) - order.filled_quantity
+        if missing <= 0 or report.kind not in (ReportKind.CANCELED, ReportKind.EXPIRED) or not order.is_open:
+            return report
+        self.counts["ends_before_their_fills"] += 1
+        reason = f"the venue ended it, and {missing} lots of what it filled are not said yet"
+        return ExecutionReport(client_order_id=report.client_order_id, kind=ReportKind.LOST, ts_event=report.ts_event, reason=reason)
 
     def _book_fill(self, order: Order, report: ExecutionReport) -> tuple[Filled, PositionChanged]:
         self.counts["fills"] += 1
@@ -281,12 +294,15 @@ class Blotter:
         client_order_id = order.intent.client_order_id
         self.open.pop(client_order_id, None)
         self._closed[client_order_id] = order
+        if len(self._closed) > CLOSED_ORDERS_KEPT:
+            self._closed.popitem(last=False)
+
+    def _remember_end(self, order: Order) -> None:
+        client_order_id = order.intent.client_order_id
         if order.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED):
             self.unconfirmed[client_order_id] = None
             if len(self.unconfirmed) > ENDED_KEPT:
                 self.unconfirmed.popitem(last=False)
-        if len(self._closed) > CLOSED_ORDERS_KEPT:
-            self._closed.popitem(last=False)
 
 
 def distrust(report: ExecutionReport) -> str:

@@ -271,7 +271,7 @@ class ExecutionActor(Actor):
             return
         is_ours = self.blotter.fetch(report.client_order_id) or self._adopt(report)
         if self.blotter.is_old_news(report):
-            self.counts["reports_again"] += 1
+            self.counts["reports_duplicate"] += 1
             return
         effect = self._out.hear(report)
         order = self.blotter.find(report.client_order_id)

@@ -147,6 +147,8 @@ class Outgoing:
         order = self._blotter.open.get(client_order_id)
         if order is None or order.status not in IN_FLIGHT:
             self.asked.pop(client_order_id, None)
+        elif order.status is OrderStatus.UNKNOWN:
+            self.asked.setdefault(client_order_id, self._clock.now_ns())
 
     def settle(self, instrument_id: str) -> None:
         """Do what follows for orders that are held or belong together, until nothing does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Final, Protocol
 
 from framework.clock import Clock, Timer
@@ -212,7 +213,8 @@ class Watch:
         for key, lost in tests:
             most = account.get(key)
             if most and not lost() < most:  # type: ignore[operator]
-                return f"{key}: lost={lost()} limit={most}"
+                found = lost()
+                return f"{key}: lost={found:.2f} limit={most}" if isinstance(found, Decimal) else f"{key}: lost={found} limit={most}"
         return ""
 
     def _look_at_session(self, now_ns: int) -> None:

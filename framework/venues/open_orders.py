@@ -354,6 +354,7 @@ class OpenOrders:
             kind=kind,
             ts_event=self._now_ns(),
             venue_order_id=order.venue_order_id,
+            cum_quantity=order.filled,
             **fields,
         )
 

@@ -156,9 +156,9 @@ def test_a_loss_of_the_account_makes_it_reduce_only_latched_and_durable(tmp_path
         show(room, 96)
 
         assert room.execution.state is TradingState.REDUCE_ONLY
-        assert room.execution.state_reason == "max_daily_loss: lost=500.000 limit=500"
+        assert room.execution.state_reason == "max_daily_loss: lost=500.00 limit=500"
         room.tell(submit("o2", limit_ticks=96, ts_event=room.clock.now_ns()))
-        assert room.heard(OrderUpdated)[-1].reason == "DAILY_LOSS scope=account lost=500.000 limit=500"
+        assert room.heard(OrderUpdated)[-1].reason == "DAILY_LOSS scope=account lost=500.00 limit=500"
         room.tell(submit("o3", Side.SELL, 10, limit_ticks=95, ts_event=room.clock.now_ns()))
         assert room.scripted.submitted[-1] == "o3"
     with closing(Journal(path)) as journal:

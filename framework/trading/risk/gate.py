@@ -70,8 +70,11 @@ class RiskGate:
         )
         is_shrinking = change.limit_ticks is None and change.stop_ticks is None and is_whole(total) and filled < total <= order.quantity
         held = SHRUNK if is_shrinking else CHANGED_HELD if order.status is OrderStatus.SUSPENDED else CHANGED
-        verdict = self._check(held, changed, view, now_ns)
-        return verdict if isinstance(verdict, Denied) else None
+        case = self._case(changed, view, now_ns)
+        denied = self._first_denial(held, case)
+        if denied is None and not is_shrinking:
+            self.note(changed, case.order_notional, now_ns)
+        return denied
 
     def _check(self, steps: Steps, order: SubmitOrder, view: RiskView, now_ns: int) -> Verdict:
         case = self._case(order, view, now_ns)
