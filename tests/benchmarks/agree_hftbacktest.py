@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -30,6 +30,7 @@ import numpy as np
 from framework.clock import EventClock
 from framework.config import PaperConfig, SimulatedMarketConfig
 from framework.market.formats import open_feed
+from framework.market.order_log import OrderChange
 from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReportKind, SubmitOrder, TradeTick
 from framework.model import NS_PER_MS, NS_PER_S, Instrument, OrderType, Side, TimeInForce
 from framework.venues.paper import PaperVenue
@@ -136,11 +137,11 @@ def _order(rng: Random, book: BookSnapshot, number: int, when_ns: int, end_ns: i
 # --- ours --------------------------------------------------------------------------------------------------------------------
 
 
-def run_ours(story: Story) -> dict[int, Outcome]:
-    """Run the commands against the paper venue."""
+def run_ours(story: Story, *, order_logs: Mapping[str, Iterator[OrderChange]] | None = None) -> dict[int, Outcome]:
+    """Run the commands against the paper venue; `order_logs` go with the model `fifo`."""
     feed_latency_ns = round(story.settings.feed_latency_ms * NS_PER_MS)
     clock, outcomes = EventClock(story.events[0].ts_event), dict[int, Outcome]()
-    venue = PaperVenue(story.settings, (story.instrument,))
+    venue = PaperVenue(story.settings, (story.instrument,), order_logs=order_logs)
     venue.start(clock, lambda report: _note(outcomes, report))
     arrivals = ((event.ts_event + feed_latency_ns, 0, place) for place, event in enumerate(story.events))
     sendings = ((command.when_ns, 1, place) for place, command in enumerate(story.commands))
