@@ -12,7 +12,8 @@ import numpy as np
 
 from framework import wire
 from framework.config import MainConfig
-from framework.errors import ConfigError, StorageError
+from framework.dataset import read_dataset
+from framework.errors import ConfigError, IntegrityError, StorageError
 from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, Rows, Window
 from ml_actor.codecs import Call
 from ml_actor.features.engine import AdvancedMLFeatureEngine
@@ -117,6 +118,17 @@ class MLProcess:
             self._feedback.export_for_training(path)
 
         await self.server.in_thread(export)
+        if self.learning.lane.status()["missed"]:
+            self.learning.label_from(await self.server.in_thread(lambda: _recorded(job)))
+
+
+def _recorded(job: TrainingJob) -> dict[str, Rows]:
+    """Return the rows of the dataset by instrument; nothing where it cannot be read, which the training will say."""
+    try:
+        read = read_dataset(Path(job.dataset_dir), max_rows=job.max_rows)
+    except (IntegrityError, FileNotFoundError):
+        return {}
+    return {name: part.rows for name, part in read.instruments.items()}
 
 
 def make_private(directory: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 import numpy as np
 
 from framework.errors import TidebookError
-from framework.window import Float64Array, Window
+from framework.window import Float64Array, Rows, Window
 from ml_actor.drift import DriftMonitor
 from ml_actor.features.catalogue import ALL_NAMES
 from ml_actor.models import ModelBundle
@@ -171,6 +171,10 @@ class Learning:
         """Take note that a training begins: what it will find is not drift any more."""
         if self._drift is not None:
             self._drift.reset()
+
+    def label_from(self, rows: Mapping[str, Rows]) -> None:
+        """Label windows that no later request overlapped from recorded rows, by instrument."""
+        self.lane.label_from(rows)
 
     def _on_label(self, instrument_id: str, row: int, claim: Claim, move: Move) -> None:
         if self._drift is not None:

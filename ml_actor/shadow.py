@@ -4,21 +4,22 @@ Windows wait in a bounded queue; what does not fit is shed and counted. Live, th
 before `IDLE_S` have passed since the last one, one window a turn. In lockstep (market time waits for replies) everything is done
 before the next request is answered, so that the same input gives the same trial, the same promotion, at the same prediction.
 
-Labels are the market's: what the mid did by the windows of later requests (`tape`). Strategies' feedback has no part in a trial.
+Labels are the market's: what the mid did by the windows of later requests (`tape`), or, where those do not overlap, by the rows
+that are recorded when the next training begins (`label_from`). Strategies' feedback has no part in a trial.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from framework.window import Window
+from framework.window import Rows, Window
 from ml_actor.ports import Predictor, Scored
-from ml_actor.tape import Tape
+from ml_actor.tape import RowLabels, Tape
 from ml_actor.trial import Claim, Move, Outcome, Rules, Trial, words
 
 log = logging.getLogger("MLService")
@@ -26,6 +27,7 @@ log = logging.getLogger("MLService")
 MAX_WAITING: Final = 256
 MAX_INSTRUMENTS: Final = 64
 MAX_CHALLENGERS: Final = 3
+MAX_MISSED: Final = 10_000
 IDLE_S: Final = 0.001
 
 
@@ -43,6 +45,8 @@ class _Pending(msgspec.Struct, frozen=True):
     """What champion and challengers said about a window, until the market has moved on."""
 
     row: int
+    ts_event: int
+    sequence: int
     champion: str
     claims: dict[str, Claim]
 
@@ -81,6 +85,7 @@ class ShadowLane:
         self._tapes: dict[str, Tape] = {}
         self._waiting: deque[tuple[Window, Claim, str]] = deque()
         self._pending: dict[str, deque[_Pending]] = {}
+        self._missed: deque[tuple[str, _Pending]] = deque()
         self._verdicts: list[tuple[Verdict, Predictor]] = []
         self._scored: dict[str, int] = {}
         self._busy_s = 0.0
@@ -100,6 +105,7 @@ class ShadowLane:
             return
         self._champion = champion
         self._pending.clear()
+        self._missed.clear()
         kept = [one for one in self._challengers.values() if champion is not None and one.version != champion.version]
         self._challengers.clear()
         self._trials.clear()
@@ -144,6 +150,7 @@ class ShadowLane:
             **self._counts,
             "waiting": len(self._waiting),
             "pending": sum(map(len, self._pending.values())),
+            "missed": len(self._missed),
             "joints": sum(tape.joints for tape in self._tapes.values()),
             "trials": [trial.facts() for trial in self._trials.values()],
         }
@@ -188,7 +195,10 @@ class ShadowLane:
         except Exception:
             self._counts["faults"] += 1
             log.exception("shadow: a window could not be scored")
-        # Last, because carrying out a verdict changes who takes part.
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand over the verdicts. Last of all, because carrying one out changes who takes part."""
         verdicts, self._verdicts = self._verdicts, []
         for verdict, challenger in verdicts:
             self._on_verdict(verdict, challenger)
@@ -209,7 +219,7 @@ class ShadowLane:
             said = self._ask(challenger, window)
             if said is not None:
                 claims[name] = said
-        self._pending[instrument_id].append(_Pending(row, champion.version, claims))
+        self._pending[instrument_id].append(_Pending(row, window.as_of_ns, window.as_of_sequence, champion.version, claims))
 
     def _tape(self, instrument_id: str) -> Tape:
         tape = self._tapes.get(instrument_id)
@@ -222,7 +232,8 @@ class ShadowLane:
 
     def _forget(self, instrument_id: str) -> None:
         del self._tapes[instrument_id]
-        self._counts["unlabelled"] += len(self._pending.pop(instrument_id, ()))
+        for one in self._pending.pop(instrument_id, ()):
+            self._miss(instrument_id, one)
         self._scored.pop(instrument_id, None)
 
     def _ask(self, challenger: Predictor, window: Window) -> Claim | None:
@@ -244,11 +255,35 @@ class ShadowLane:
         while pending and (pending[0].row + horizon_rows <= tape.last or pending[0].row < tape.first):
             one = pending.popleft()
             move = tape.label(one.row, horizon_rows)
-            self._counts["unlabelled" if move is None else "labelled"] += 1
-            if move is not None:
+            if move is None and one.row < tape.first:
+                self._miss(instrument_id, one)
+            else:
                 self._judge(instrument_id, one, move)
 
-    def _judge(self, instrument_id: str, pending: _Pending, move: Move) -> None:
+    def _miss(self, instrument_id: str, one: _Pending) -> None:
+        """Keep a window that no later one overlapped: recorded rows may tell what came after it."""
+        if len(self._missed) >= MAX_MISSED:
+            self._missed.popleft()
+            self._counts["unlabelled"] += 1
+        self._missed.append((instrument_id, one))
+
+    def label_from(self, rows: Mapping[str, Rows]) -> None:
+        """Label what was missed from recorded rows, by instrument; what they do not have yet goes on waiting."""
+        champion, missed = self._champion, tuple(self._missed)
+        self._missed.clear()
+        ends = {name: RowLabels(found, champion.horizon_rows) for name, found in rows.items()} if champion else {}
+        for instrument_id, one in missed:
+            known = ends.get(instrument_id)
+            if known is None or known.is_ahead(one.ts_event):
+                self._missed.append((instrument_id, one))
+            else:
+                self._judge(instrument_id, one, known.move(one.ts_event, one.sequence))
+        self._deliver()
+
+    def _judge(self, instrument_id: str, pending: _Pending, move: Move | None) -> None:
+        self._counts["unlabelled" if move is None else "labelled"] += 1
+        if move is None:
+            return
         said = pending.claims[pending.champion]
         self._on_label(instrument_id, pending.row, said, move)
         for trial in tuple(self._trials.values()):

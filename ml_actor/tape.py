@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from framework.window import Int64Array, Window
+from framework.window import Int64Array, Rows, Window
 from ml_actor.trial import Move
 
 KEPT_ROWS: Final = 4_096
@@ -87,6 +87,33 @@ class Tape:
         self._key = np.concatenate((self._key, key))[-self._kept_rows :]
         self._touch = np.concatenate((self._touch, touch))[-self._kept_rows :]
         self._first = self._next - len(self._key)
+
+
+class RowLabels:
+    """Labels of recorded rows, in segments; row `horizon_rows` after a row must be in the same one."""
+
+    def __init__(self, rows: Rows, horizon_rows: int) -> None:
+        self._horizon_rows = horizon_rows
+        self._key = np.stack((rows.ts_event, rows.sequence), axis=1)
+        self._run = np.cumsum(np.append(False, np.diff(rows.segment) != 0))
+        self._touch = np.stack((rows.bid_ticks[:, 0], rows.ask_ticks[:, 0]), axis=1).astype(np.int64)
+        self._touch[(rows.bid_sizes[:, 0] <= 0) | (rows.ask_sizes[:, 0] <= 0)] = 0
+
+    def is_ahead(self, ts_event: int) -> bool:
+        """Return whether the horizon of a row of this time is not recorded yet."""
+        last = len(self._key) - 1 - self._horizon_rows
+        return last < 0 or ts_event > self._key[last, 0]
+
+    def move(self, ts_event: int, sequence: int) -> Move | None:
+        """Return what the mid did after the row of this time and sequence; None if there is none, or no label."""
+        here = _last_equal(self._key, np.array([ts_event, sequence]))
+        there = -1 if here is None else here + self._horizon_rows
+        if here is None or there >= len(self._key) or self._run[here] != self._run[there]:
+            return None
+        if not (self._touch[here].any() and self._touch[there].any()):
+            return None
+        bid, ask = (int(tick) for tick in self._touch[here])
+        return Move(int(self._touch[there].sum()) - bid - ask, 2 * (ask - bid))
 
 
 def _last_equal(keys: Int64Array, key: Int64Array) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -182,8 +182,7 @@ def test_no_label_crosses_a_gap(rows: Rows) -> None:
     court.answer(windows(rows, step=300))  # windows that never overlap
 
     status = court.lane.status()
-    assert (status["labelled"], status["joints"]) == (0, status["scored"] - 1)
-    assert status["unlabelled"] == status["scored"] - 1
+    assert (status["labelled"], status["joints"], status["missed"]) == (0, status["scored"] - 1, status["scored"] - 1)
 
 
 @pytest.mark.parametrize("kind", [Broken, Nonsense])
@@ -239,7 +238,7 @@ def test_instruments_beyond_the_limit_push_out_the_oldest(rows: Rows) -> None:
         court.answer(windows(some, instrument_id=f"I{number}.SIM"))
 
     assert court.lane.status()["joints"] == 0
-    assert court.lane.status()["unlabelled"] > 0
+    assert court.lane.status()["missed"] > 0
 
 
 async def test_live_the_lane_works_in_the_pauses_one_window_a_turn(rows: Rows) -> None:
@@ -258,3 +257,29 @@ async def test_live_the_lane_works_in_the_pauses_one_window_a_turn(rows: Rows) -
         turns.pop()()
         assert len(challenger.asked) == done
     assert turns == []
+
+
+def test_windows_that_never_overlap_are_labelled_from_recorded_rows(rows: Rows) -> None:
+    court = Court(Imbalance("v1", 0.0), Imbalance("v2", 1.0))
+    seldom = windows(rows, step=110)
+    court.answer(seldom)
+    assert (court.lane.status()["labelled"], court.lane.status()["missed"]) == (0, len(seldom) - 1)
+
+    court.lane.label_from({"ES.SIM": select(rows, slice(0, 5_000))})
+    halfway = court.lane.status()
+    assert 40 <= halfway["labelled"] <= 46
+    court.lane.label_from({"ES.SIM": rows})
+
+    status = court.lane.status()
+    assert (status["labelled"], status["missed"], status["unlabelled"]) == (len(seldom) - 1, 0, 0)
+    assert court.lane.trials()[0].ours.log_loss < court.lane.trials()[0].theirs.log_loss
+
+
+def test_recorded_rows_label_nothing_across_a_joint(rows: Rows) -> None:
+    court = Court(Imbalance("v1", 0.0), Imbalance("v2", 1.0))
+    court.answer(windows(rows, step=110))
+    court.lane.label_from({"ES.SIM": replace(rows, segment=np.arange(len(rows)))})
+
+    status = court.lane.status()
+    assert (status["labelled"], status["missed"]) == (0, 0)
+    assert status["unlabelled"] == status["scored"] - 1
