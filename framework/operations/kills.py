@@ -93,13 +93,26 @@ def halt(state_dir: Path, reason: str, *, is_flattening: bool, kill_after_s: flo
             raise StartRefused(f"nothing runs in {state_dir}: it is halted, and nobody is there to close positions")
         return Halted()
     write(state_dir, is_set=True)
-    try:
-        control.ask(state_dir, control.Halt(reason=reason, flatten=is_flattening), timeout_s=kill_after_s)
-    except (StorageError, control.NobodyThere):
+    if not _is_answered(state_dir, control.Halt(reason=reason, flatten=is_flattening), kill_after_s):
         killed = _end(state)
         offline.set_trading_state(state_dir, TradingState.HALTED, f"{reason} (process {killed} did not answer and was killed)", now_ns)
         return Halted(was_running=True, killed=killed)
     return Halted(was_running=True)
+
+
+def _is_answered(state_dir: Path, command: control.Halt, within_s: float) -> bool:
+    """Give the command until somebody takes it (a process that starts has no socket yet); return whether somebody did in time."""
+    end_s = time.monotonic() + within_s
+    while (left_s := end_s - time.monotonic()) > 0:
+        try:
+            control.ask(state_dir, command, timeout_s=left_s)
+        except control.NobodyThere:
+            time.sleep(min(0.05, left_s))
+        except StorageError:
+            return False
+        else:
+            return True
+    return False
 
 
 def sentence(halted: Halted) -> str:

@@ -1,0 +1,270 @@
+"""Plant bugs in the order path, one by one, in a copy of the tree, and see that a test catches each.
+
+    python -m tests.mutations                  # all of them, a few minutes
+    python -m tests.mutations --only 0 7 12    # some
+    python -m tests.mutations --list
+
+Prints which test caught which bug; the exit code is 1 if one got away, or no longer fits the source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+COPIED: Final = ("framework", "strategies", "ml_actor", "tests", "config", "main.py", "pyproject.toml")
+T: Final = "framework/trading/"
+
+
+class Bug(NamedTuple):
+    """A change of one place in one file, and the tests that are asked."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: str
+
+
+GATE, LIMITS, WATCH, EXECUTION, JOURNAL, FAULTS = (
+    "tests/trading/test_risk.py",
+    "tests/trading/test_gate_limits.py",
+    "tests/trading/test_watch.py",
+    "tests/trading/test_execution.py",
+    "tests/trading/test_journal.py",
+    "tests/faults/test_faults.py",
+)
+CHECKS: Final = f"{T}risk/checks.py"
+BUGS: Final = (
+    Bug("the kill switch is not read", CHECKS, "if case.view.is_killed():", "if False:", LIMITS),
+    Bug("a halt lets orders through", CHECKS, "if case.view.state is TradingState.HALTED else None", "if False else None", GATE),
+    Bug("orders go before reconciliation", CHECKS, "return case.view.why_not_ready() or None", "return None", LIMITS),
+    Bug("orders go while the journal is broken", CHECKS, "None if case.view.is_journal_healthy() else", "None if True else", GATE),
+    Bug("used ids are used again", CHECKS, "if case.view.is_known_order(name) else None", "if False else None", GATE),
+    Bug("quantities that are no whole numbers pass", CHECKS, "is_whole(lots) and 1 <= lots <= most", "1 <= lots <= most", GATE),
+    Bug("an order of one lot too many passes", CHECKS, "1 <= lots <= most", "1 <= lots <= most + 1", GATE),
+    Bug(
+        "an old book will do",
+        CHECKS,
+        'return None if age_s <= most_s else f"age_s={age_s:.3f} limit={most_s:g}"\n\n\ndef collar',
+        "return None\n\n\ndef collar",
+        GATE,
+    ),
+    Bug(
+        "the collar is a tick too wide",
+        CHECKS,
+        'return None if distance <= most else f"distance_ticks={distance:g}',
+        'return None if distance <= most + 1 else f"distance_ticks={distance:g}',
+        GATE,
+    ),
+    Bug(
+        "open orders do not count towards the position",
+        CHECKS,
+        "worst = lots + order.side.sign * (waiting + order.quantity)",
+        "worst = lots + order.side.sign * order.quantity",
+        GATE,
+    ),
+    Bug(
+        "the account's position is not asked",
+        CHECKS,
+        '        most = scope.get("max_position")\n        if not most:',
+        '        most = scope.get("max_position")\n        if not most or scope.name != "strategy":',
+        LIMITS,
+    ),
+    Bug(
+        "a loss exactly at its limit passes",
+        CHECKS,
+        "return not amount.is_nan() and amount < most",
+        "return not amount.is_nan() and amount <= most",
+        LIMITS,
+    ),
+    Bug(
+        "a loss that is no number passes",
+        CHECKS,
+        "return not amount.is_nan() and amount < most",
+        "return amount.is_nan() or amount < most",
+        LIMITS,
+    ),
+    Bug(
+        "the way out is closed too",
+        CHECKS,
+        "if most and not case.is_reducing and not _is_below(lost := -case",
+        "if most and not _is_below(lost := -case",
+        LIMITS,
+    ),
+    Bug("a duplicate passes", CHECKS, "    if twin is None:\n        return None", "    return None", LIMITS),
+    Bug("own orders may meet", CHECKS, "return None if is_clear else", "return None if True else", LIMITS),
+    Bug("reduce-only may turn the position", CHECKS, "order.quantity <= abs(position)", "order.quantity <= abs(position) + 1", GATE),
+    Bug("an old prediction will do", CHECKS, "age_s = (case.now_ns - as_of_ns) / NS_PER_S", "age_s = 0.0", LIMITS),
+    Bug("limits can be loosened", f"{T}risk/limits.py", "return not before or value < before", "return True", LIMITS),
+    Bug(
+        "a strategy can have looser limits than all",
+        f"{T}risk/limits.py",
+        "limits[key] = min(value, limits.get(key, 0) or value)",
+        "limits[key] = max(value, limits.get(key, 0) or value)",
+        LIMITS,
+    ),
+    Bug(
+        "the window of a rate never forgets",
+        f"{T}risk/windows.py",
+        "while entries and now_ns - entries[0][0] >= self.span_ns:",
+        "while False:",
+        GATE,
+    ),
+    Bug(
+        "the intent is recorded after the order left",
+        f"{T}outgoing.py",
+        "if isinstance(verdict, Approved) and not self.record(verdict.order, key=order.client_order_id):",
+        "if isinstance(verdict, Approved) and not self.record(verdict.order, durable=False, key=order.client_order_id):",
+        FAULTS,
+    ),
+    Bug("a journal that fails stops nothing", f"{T}store.py", "        self.is_healthy = False\n        try:", "        try:", EXECUTION),
+    Bug(
+        "a report is applied and not recorded",
+        f"{T}outgoing.py",
+        "        self.record(report, key=report.client_order_id)\n        effect",
+        "        effect",
+        EXECUTION,
+    ),
+    Bug(
+        "UNKNOWN orders count for nothing",
+        f"{T}exposure.py",
+        "if order.is_open:",
+        "if order.is_open and order.status is not OrderStatus.UNKNOWN:",
+        WATCH,
+    ),
+    Bug(
+        "silence rejects the order",
+        f"{T}watch.py",
+        "kind=ReportKind.LOST, ts_event=now_ns, reason=reason",
+        "kind=ReportKind.REJECTED, ts_event=now_ns, reason=reason",
+        WATCH,
+    ),
+    Bug(
+        "a halt cancels once and hopes",
+        f"{T}watch.py",
+        "        if self._blotter.state is TradingState.HALTED:\n            for order",
+        "        if False:\n            for order",
+        WATCH,
+    ),
+    Bug(
+        "a halt cancels nothing",
+        f"{T}execution.py",
+        "        if state is TradingState.HALTED:\n            self.cancel_all()",
+        "        if False:\n            self.cancel_all()",
+        WATCH,
+    ),
+    Bug(
+        "flattening sends a second order beside the first",
+        f"{T}watch.py",
+        "if (strategy_id, instrument_id) not in busy:",
+        "if True:",
+        WATCH,
+    ),
+    Bug("a lost report is never asked for", f"{T}watch.py", "        self._sweep(now_ns)\n", "", WATCH),
+    Bug("an end is believed before its fills", f"{T}blotter.py", "if missing <= 0 or report.kind", "if True or report.kind", FAULTS),
+    Bug("a fill counts twice", f"{T}orders.py", "if report.trade_id and report.trade_id in self.trade_ids:", "if False:", EXECUTION),
+    Bug(
+        "a fill beyond the order is booked",
+        f"{T}orders.py",
+        "if not _is_bookable(report) or self.filled_quantity + report.last_quantity > self._most:",
+        "if not _is_bookable(report):",
+        EXECUTION,
+    ),
+    Bug("fees are forgotten", f"{T}portfolio.py", "self.fees = _EXACT.add(self.fees, fee)", "pass", EXECUTION),
+    Bug(
+        "losing streaks do not outlive a restart",
+        f"{T}fold.py",
+        "blotter.losses.restore(facts.losses, facts.fills, facts.marks)",
+        "pass",
+        WATCH,
+    ),
+    Bug("rates do not outlive a restart", f"{T}execution.py", "for order in facts.sent:", "for order in ():", WATCH),
+    Bug(
+        "tightened limits do not outlive a restart",
+        f"{T}execution.py",
+        "            for change in facts.tightened:",
+        "            for change in ():",
+        WATCH,
+    ),
+    Bug("the chain is not checked", f"{T}journal.py", "if seq != expected or chain != stored:", "if seq != expected:", JOURNAL),
+    Bug("a snapshot is believed unseen", f"{T}journal.py", "            if self._is_sound(snapshot):\n", "            if True:\n", WATCH),
+    Bug(
+        "a state that differs makes a snapshot all the same",
+        f"{T}snapshots.py",
+        "        self.divergence = self.differences()",
+        '        self.divergence = ""',
+        WATCH,
+    ),
+    Bug("a trade of others credits nobody", f"{T}execution.py", "strategy_id=EXTERNAL,", 'strategy_id="s",', WATCH),
+)
+
+
+def plant(bug: Bug, tree: Path) -> str:
+    """Plant a bug in a tree and return the text before. Raises `ValueError` if the source has moved on."""
+    path = tree / bug.path
+    before = path.read_text()
+    if before.count(bug.old) != 1:
+        raise ValueError(f"{bug.path} has {before.count(bug.old)} places like this; rewrite the bug")
+    path.write_text(before.replace(bug.old, bug.new))
+    return before
+
+
+def catch(bug: Bug, tree: Path) -> str:
+    """Run the tests on a tree with the bug; return which one caught it, or nothing."""
+    before = plant(bug, tree)
+    try:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", bug.tests]
+        ran = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=600)
+    finally:
+        (tree / bug.path).write_text(before)
+    found = [line for line in ran.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return found[0].split(" ")[1].partition("::")[2] if found else ""
+
+
+def run(numbers: list[int]) -> int:
+    """Plant the bugs of these numbers; return how many got away."""
+    escaped = 0
+    with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
+        tree = Path(folder)
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            else:
+                shutil.copy(source, tree / name)
+        for number in numbers:
+            bug = BUGS[number]
+            try:
+                caught = catch(bug, tree)
+            except ValueError as exc:
+                caught = ""
+                print(exc, file=sys.stderr)
+            escaped += not caught
+            print(f"| {number} | {bug.name} | `{Path(bug.path).name}` | {f'`{caught}`' if caught else '**got away**'} |", flush=True)
+    return escaped
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=int, nargs="+", choices=range(len(BUGS)), metavar="N", help="only these bugs")
+    parser.add_argument("--list", action="store_true", help="name the bugs and stop")
+    options = parser.parse_args()
+    if options.list:
+        for number, bug in enumerate(BUGS):
+            print(number, bug.name)
+        return 0
+    print("| no. | planted bug | in | caught by |\n|---:|---|---|---|", flush=True)
+    escaped = run(options.only or list(range(len(BUGS))))
+    print(f"\n{escaped} got away")
+    return 1 if escaped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
