@@ -16,6 +16,12 @@ from framework.logs import foreign
 from framework.operations.explaining import explain as explained
 
 SHOWN: Final = 10
+SCORES: Final = {
+    "log_loss": "log-loss",
+    "auc_up_down": "AUC up/down",
+    "ece_flat": "calibration error of flat",
+    "ece_direction": "of the direction",
+}
 PredictionArgument = Annotated[str, typer.Argument(metavar="PREDICTION_ID", help="The id, as the log and status show it.")]
 TopOption = Annotated[int, typer.Option("--top", min=1, max=1_000, help="How many features to list.")]
 Facts = Mapping[str, Any]
@@ -68,9 +74,10 @@ def _model(found: Facts) -> list[str]:
     if not model:
         return []
     known = [f"{name} {foreign(str(model[name]), 200)}" for name in ("calibration", "reason") if name in model]
-    if "tree_weight" in model:
-        known.insert(0, f"trees weigh {model['tree_weight']:.2f}")
-    return [f"version {model['version']}" + (f": {', '.join(known)}" if known else "")]
+    lines = [f"version {model['version']}" + (f": {', '.join(known)}" if known else "")]
+    scores = model.get("test_scores") or {}
+    told = [f"{words} {scores[name]:.3f}" for name, words in SCORES.items() if isinstance(scores.get(name), float)]
+    return lines + ([f"  on its test slice: {', '.join(told)}"] if told else [])
 
 
 def _window(found: Facts) -> list[str]:

@@ -22,6 +22,8 @@ from ml_actor.preparation import window_at
 from ml_actor.registry import Registry, UnknownVersion
 
 AFTER_ROWS: Final = 2_000
+TOLD: Final = ("reason", "calibration", "tree_weight", "neural_weight", "data")
+"""Facts of a version that an explanation repeats."""
 Facts = dict[str, Any]
 
 
@@ -65,7 +67,8 @@ def _version(job: ExplanationJob, missing: list[str]) -> tuple[ModelBundle | Non
     try:
         manifest = registry.manifest(job.model_version)
         facts |= {"number": manifest.number, "horizon_rows": manifest.horizon_rows, "window_rows": manifest.window_rows}
-        facts |= {name: manifest.facts[name] for name in ("reason", "calibration", "tree_weight", "data") if name in manifest.facts}
+        facts |= {name: manifest.facts[name] for name in TOLD if name in manifest.facts}
+        facts["test_scores"] = manifest.facts.get("metrics", {}).get("scores", {}).get("model", {})
         return registry.load(job.model_version), facts
     except (UnknownVersion, IntegrityError) as exc:
         missing.append(f"model: {exc}")
