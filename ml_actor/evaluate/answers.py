@@ -11,7 +11,7 @@ import numpy as np
 from framework.window import Float64Array, Int64Array, Rows
 from ml_actor.evaluate.baselines import fit_baselines
 from ml_actor.evaluate.economics import Trip, join_trips, trips
-from ml_actor.evaluate.fitters import Question, Report, fit_model
+from ml_actor.evaluate.fitters import Question, Report, fit_model, objection_to
 from ml_actor.evaluate.folds import Fold, Part, refuse_overlap
 from ml_actor.evaluate.importance import importance
 from ml_actor.evaluate.targets import Targets, targets, training_threshold
@@ -70,6 +70,9 @@ def answer_fold(fold: Fold, question: Question, report: Report | None = None) ->
     say("predict", 0.85)
     tested = [part.recording for part in fold.test]
     predicted = [fitted.predict_rows(recording) for recording in tested]
+    for recording, said in zip(tested, predicted, strict=True):
+        if wrong := objection_to(said, question.horizons, len(recording.rows)):
+            return f"model {question.model}: {wrong}"
     cuts = regime_cuts(train)
     thresholds = {horizon: training_threshold(train, horizon, question.label) for horizon in question.horizons}
     by_horizon = {}

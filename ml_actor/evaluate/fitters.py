@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol
 
+import numpy as np
+
 from framework.errors import ConfigError
 from framework.window import Float64Array
 from ml_actor.evaluate.baselines import INPUTS, MAJORITY, Baseline, fit_baseline
@@ -74,6 +76,19 @@ def fit_model(question: Question, train: Sequence[Recording], report: Report) ->
         return fit_horizons(train, **common, model=name)
     fitted: Fitted | str = own(train, **common)
     return fitted
+
+
+def objection_to(said: Mapping[int, Float64Array], horizons: Sequence[int], rows: int) -> str:
+    """Say what keeps predictions of `rows` rows from being probabilities of each horizon; nothing if they are."""
+    for horizon in horizons:
+        if horizon not in said:
+            return f"predicts no horizon {horizon}"
+        if np.shape(said[horizon]) != (rows, 3):
+            return f"predicts an array of shape {np.shape(said[horizon])} at horizon {horizon}; expected ({rows}, 3): down, flat, up"
+        known = said[horizon][~np.isnan(said[horizon]).any(axis=1)]
+        if (known < 0).any() or not np.allclose(known.sum(axis=1), 1.0, atol=1e-6):
+            return f"predicts numbers that are no probabilities at horizon {horizon}: they are negative, or do not sum to 1"
+    return ""
 
 
 def _own_function(name: str) -> Callable[..., Any] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,6 +48,23 @@ def test_too_little_to_score_is_refused_with_its_number(make_market: Callable[..
 
     needed = "at least 300 needed; sessions must be longer than 100 rows and the horizon"
     assert refusal == f"horizon {horizon}: {scored} test rows can be scored, {needed}"
+
+
+@pytest.mark.parametrize(
+    ("said", "objection"),
+    [
+        ({}, "predicts no horizon 10"),
+        ({10: np.full((5, 3), 1 / 3)}, "predicts an array of shape (5, 3) at horizon 10; expected (3000, 3): down, flat, up"),
+        ({10: np.full((3_000, 3), 0.5)}, "predicts numbers that are no probabilities at horizon 10: they are negative, or do not sum to 1"),
+    ],
+)
+def test_a_model_whose_predictions_are_none_is_refused(
+    make_market: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch, said: dict[int, np.ndarray], objection: str
+) -> None:
+    fitted = SimpleNamespace(predict_rows=lambda recording: said, facts=dict)
+    monkeypatch.setitem(sys.modules, "mine", SimpleNamespace(fit=lambda train, *, horizons, label, seed, report: fitted))
+
+    assert ask(make_market(3_000), make_market(3_000), model="mine:fit") == f"model mine:fit: {objection}"
 
 
 def test_a_market_without_a_signal_shows_no_skill(make_market: Callable[..., Rows]) -> None:
