@@ -32,7 +32,7 @@ from ml_actor.features.series import (
     new_series,
     new_sums,
 )
-from ml_actor.features.shock_score import Ordered, new_ordered, shock_features, slide
+from ml_actor.features.shock_score import Ordered, gather, new_ordered, shock_features, slide
 from ml_actor.features.table import ROW_FEATURES
 
 FEATURE_COUNT: Final = len(ROW_FEATURES)
@@ -68,11 +68,10 @@ def _features(t: int, low: int, state: State, known: float, out: Array) -> int:
 
 
 @inner
-def _add_row(t: int, low: int, state: State) -> None:
+def _add_row(t: int, state: State) -> None:
     fill_levels(t, state.rows, state.series)
     if t > 0:
         fill_changes(t, state.rows, state.series)
-    slide(t, low, state.series, state.ordered)
 
 
 @inner
@@ -105,6 +104,37 @@ def _copy(target: RowArrays, place: int, source: RowArrays, index: int) -> None:
         target.flow[place, column] = source.flow[index, column]
 
 
+@inner
+def _rows_from(rows: RowArrays, known: float, window_rows: int, first: int) -> Array:
+    n, start, series = len(rows.ts_event), 0, new_series(len(rows.ts_event))
+    state = State(rows, series, new_sums(window_rows), new_ordered(window_rows))
+    out = np.empty((n - first, FEATURE_COUNT))
+    for t in range(n):
+        if t > 0 and rows.segment[t] != rows.segment[t - 1]:
+            start = t
+        low = max(start, t - window_rows + 1)
+        _add_row(t, state)
+        if t == first:
+            gather(t, low, series, state.ordered)
+        elif t > first:
+            slide(t, low, series, state.ordered)
+        if t >= first:
+            _features(t, low, state, known, out[t - first])
+    return out
+
+
+@inner
+def _rows_behind(state: State, span: Array, given: RowArrays, known: float) -> Array:
+    window, out = state.ordered.values.shape[1], np.empty((len(given.ts_event), FEATURE_COUNT))
+    for index in range(len(out)):
+        t = _take(state, span, given, index)
+        low = max(span[1], t - window + 1)
+        _add_row(t, state)
+        slide(t, low, state.series, state.ordered)
+        _features(t, low, state, known, out[index])
+    return out
+
+
 def _compiled(sources: int) -> tuple[Any, Any]:
     @njit(cache=True)
     def feature_rows(arrays: Any, known: float, window_rows: int, first: int) -> Array:
@@ -114,17 +144,7 @@ def _compiled(sources: int) -> tuple[Any, Any]:
         """
         _ = sources
         rows = RowArrays(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], arrays[5], arrays[6])
-        n, start = len(rows.ts_event), 0
-        state = State(rows, new_series(n), new_sums(window_rows), new_ordered(window_rows))
-        out = np.empty((n - first, FEATURE_COUNT))
-        for t in range(n):
-            if t > 0 and rows.segment[t] != rows.segment[t - 1]:
-                start = t
-            low = max(start, t - window_rows + 1)
-            _add_row(t, low, state)
-            if t >= first:
-                _features(t, low, state, known, out[t - first])
-        return out
+        return _rows_from(rows, known, window_rows, first)
 
     @njit(cache=True)
     def next_features(memory: Any, source: Any, known: float) -> Array:
@@ -134,16 +154,9 @@ def _compiled(sources: int) -> tuple[Any, Any]:
         """
         _ = sources
         rows = RowArrays(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6])
-        state = State(rows, Series(memory[7], memory[8]), Sums(memory[9], memory[10], memory[11]), Ordered(memory[12], memory[13]))
+        sums, ordered = Sums(memory[9], memory[10], memory[11]), Ordered(memory[12], memory[13])
         given = RowArrays(source[0], source[1], source[2], source[3], source[4], source[5], source[6])
-        span, window, count = memory[14], memory[12].shape[1], len(given.ts_event)
-        out = np.empty((count, FEATURE_COUNT))
-        for index in range(count):
-            t = _take(state, span, given, index)
-            low = max(span[1], t - window + 1)
-            _add_row(t, low, state)
-            _features(t, low, state, known, out[index])
-        return out
+        return _rows_behind(State(rows, Series(memory[7], memory[8]), sums, ordered), memory[14], given, known)
 
     return feature_rows, next_features
 

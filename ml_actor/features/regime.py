@@ -59,15 +59,20 @@ def _observations(arrays: Any) -> Any:
 @njit(cache=True)
 def _log_emissions(observations: Any, means: Any, variances: Any) -> Any:
     """Return ln N(x | mean, diagonal variance) per row and state; 0 (no evidence) where a row has no observation."""
-    n, states = len(observations), len(means)
-    out = np.zeros((n, states))
+    n, (states, columns) = len(observations), means.shape
+    out, constants = np.zeros((n, states)), np.zeros(states)
+    for state in range(states):
+        for column in range(columns):
+            constants[state] -= 0.5 * math.log(2.0 * math.pi * variances[state, column])
     for i in range(n):
         if math.isnan(observations[i, 0]):
             continue
         for state in range(states):
-            for column in range(observations.shape[1]):
+            total = 0.0
+            for column in range(columns):
                 gap = observations[i, column] - means[state, column]
-                out[i, state] -= 0.5 * (math.log(2.0 * math.pi * variances[state, column]) + gap * gap / variances[state, column])
+                total += gap * gap / variances[state, column]
+            out[i, state] = constants[state] - 0.5 * total
     return out
 
 

@@ -60,7 +60,7 @@ def _remove(values: Array, count: int, value: float) -> None:
 
 @inner
 def slide(t: int, low: int, series: Series, ordered: Ordered) -> None:
-    """Take row `t` in and the rows before `low` out. To be called for every row, in order."""
+    """Take row `t` in and the rows before `low` out. To be called for every row behind those gathered, in order."""
     span = ordered.span
     for i in range(span[0], min(low, t)):
         if series.mids[i] != MISSING_MID:
@@ -72,6 +72,20 @@ def slide(t: int, low: int, series: Series, ordered: Ordered) -> None:
         for kind in range(3):
             _insert(ordered.values[kind], span[1], _value(kind, t, series))
         span[1] += 1
+
+
+@inner
+def gather(t: int, low: int, series: Series, ordered: Ordered) -> None:
+    """Take rows `low..t` in at once, as `slide` would one by one."""
+    values, count = ordered.values, 0
+    for i in range(low, t + 1):
+        if series.mids[i] != MISSING_MID:
+            for kind in range(3):
+                values[kind, count] = _value(kind, i, series)
+            count += 1
+    for kind in range(3):
+        values[kind, :count].sort()
+    ordered.span[0], ordered.span[1] = low, count
 
 
 @inner

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.ablate_features --train DAY1 --test DAY2 [--horizons 10,50] [--label sign] [--levels 10] [--share 1.0]
 
 Boosted trees of fixed size and seed, each row shown mirrored too; nothing is tuned, stopped early or calibrated, so that the
-numbers differ by the features alone. With one file and `--share 0.75` the first three quarters train and the rest tests.
+numbers differ by the features alone. With one file and `--share 0.6 --end 0.8` the first three
+fifths train, the next fifth tests, and the rest stays unseen.
 """
 
 from __future__ import annotations
@@ -114,14 +115,15 @@ def main() -> None:
     parser.add_argument("--label", choices=("sign", "tercile"), default="sign")
     parser.add_argument("--levels", type=int, default=10)
     parser.add_argument("--share", type=float, default=0.75)
+    parser.add_argument("--end", type=float, default=1.0, help="with one file: what comes behind this share of it is not looked at")
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--thin", type=int, default=1)
     chosen = parser.parse_args()
     train = read_rows(chosen.train, chosen.levels)
     test = read_rows(chosen.test, chosen.levels) if chosen.test else None
     if test is None:
-        edge = int(len(train) * chosen.share)
-        parts = ({name: getattr(train, name)[where] for name in Rows.__slots__} for where in (slice(0, edge), slice(edge, None)))
+        edge, end = int(len(train) * chosen.share), int(len(train) * chosen.end)
+        parts = ({name: getattr(train, name)[where] for name in Rows.__slots__} for where in (slice(0, edge), slice(edge, end)))
         train, test = (Rows(**part) for part in parts)
     for horizon in map(int, chosen.horizons.split(",")):
         problem = Problem(train, test, horizon, chosen.label, chosen.thin)
