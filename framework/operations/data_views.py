@@ -38,7 +38,8 @@ def entries_table(title: str, entries: Sequence[Entry]) -> Table:
     """Return one line per entry, without the kinds of event that none of them has."""
     counts = [name for name in ("books", "trades", "bars") if any(getattr(one, name) for one in entries)]
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("entry", no_wrap=True)
+    # In a narrow terminal everything else is cut before the name, which people copy.
+    table.add_column("entry", no_wrap=True, min_width=max((len(foreign(one.key)) for one in entries), default=0))
     table.add_column("from (UTC)", no_wrap=True)
     for name in ("hours", *counts, "gaps", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
