@@ -221,7 +221,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "skill_at_the_end": {name: round(value, 4) for name, value in late.items()},
         "recovery": round(recovery, 3),
         "recovered_after_rows": enough[0] * CHUNK_ROWS if enough else None,
-        "first_swap_after_rows": sorted(run["swaps_after_rows"][0] if run["swaps_after_rows"] else None for run in runs),
+        "first_swap_after_rows": sorted(run["swaps_after_rows"][0] for run in runs if run["swaps_after_rows"]),
         "is_reached": recovery >= GOAL and late["frozen"] < 0,
     }
 
