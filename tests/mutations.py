@@ -168,7 +168,7 @@ BUGS: Final = (
         WATCH,
     ),
     Bug("a lost report is never asked for", f"{T}watch.py", "        self._sweep(now_ns)\n", "", WATCH),
-    Bug("an end is believed before its fills", f"{T}blotter.py", "if missing <= 0 or report.kind", "if True or report.kind", FAULTS),
+    Bug("an end is believed before its fills", f"{T}blotter.py", "if missing <= 0 or report.kind", "if True or report.kind", WATCH),
     Bug("a fill counts twice", f"{T}orders.py", "if report.trade_id and report.trade_id in self.trade_ids:", "if False:", EXECUTION),
     Bug(
         "a fill beyond the order is booked",

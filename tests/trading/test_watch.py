@@ -78,6 +78,20 @@ def test_open_orders_are_asked_about_four_times_a_minute_and_an_end_is_asked_abo
     assert room.scripted.asked.count("o1") == 5
 
 
+def test_an_end_that_knows_of_fills_which_were_lost_counts_at_its_worst_until_they_are_said(room: Room) -> None:
+    room.tell(submit("o1", quantity=5), report(ReportKind.ACCEPTED))
+    room.tell(report(ReportKind.CANCELED, cum_quantity=2))
+    assert status(room) is OrderStatus.UNKNOWN
+    assert room.execution.open_quantity("s", "A.X", Side.BUY) == 5
+
+    room.wait(2.0)
+    assert "o1" in room.scripted.asked
+    room.tell(fill(2, 100, "t1"), report(ReportKind.CANCELED, cum_quantity=2))
+
+    assert room.execution.open_orders() == ()
+    assert room.execution.position("s", "A.X") == 2
+
+
 # --- halt --------------------------------------------------------------------------------------------------------------------
 
 
