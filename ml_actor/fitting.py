@@ -19,7 +19,7 @@ from framework.window import Float64Array, Int64Array
 from ml_actor.calibration import Calibration, CalibrationKind, FlowRule, logit, softmax, up_given_move
 from ml_actor.evaluation import is_better, log_losses, matthews
 from ml_actor.features.catalogue import INDEX, REGIMES, SHOCK_INPUTS
-from ml_actor.features.regime import RegimeModel, stationary
+from ml_actor.features.regime import RegimeModel, match_states, stationary
 from ml_actor.features.shock import ShockModel
 from ml_actor.forest import from_treelite
 from ml_actor.labels import FLAT, UP
@@ -75,8 +75,11 @@ def check_equal(name: str, served: Float64Array, fitted: Float64Array) -> float:
     return difference
 
 
-def fit_regimes(runs: Sequence[Float64Array], seed: int) -> RegimeModel:
-    """Fit the hidden Markov model on runs of observations (n_i, 3), each within one segment; only the newest 10,000 rows."""
+def fit_regimes(runs: Sequence[Float64Array], seed: int, *, previous: RegimeModel | None = None) -> RegimeModel:
+    """Fit the hidden Markov model on runs of observations (n_i, 3), each within one segment; only the newest 10,000 rows.
+
+    States are numbered as the nearest ones of `previous`, without it from calm to volatile.
+    """
     kept = _newest(runs, MAX_REGIME_ROWS)
     joined = np.concatenate(kept)
     offset, scale = joined.mean(axis=0), np.maximum(joined.std(axis=0), 1e-3)
@@ -84,7 +87,7 @@ def fit_regimes(runs: Sequence[Float64Array], seed: int) -> RegimeModel:
     noise = np.random.default_rng(seed).normal(scale=0.02, size=joined.shape)
     standardised = (joined - offset) / scale + noise
     lengths = [len(run) for run in kept]
-    fits = [fitted for start in range(2) if (fitted := _hmm(standardised, lengths, seed + start)) is not None]
+    fits = [found for start in range(2) if (found := _hmm(standardised, lengths, seed + start)) is not None]
     if not fits:
         raise FitRefused("regimes: the hidden Markov model found no parameters that are finite")
     best = max(fits, key=lambda model: float(model.score(standardised, lengths)))
@@ -93,7 +96,8 @@ def fit_regimes(runs: Sequence[Float64Array], seed: int) -> RegimeModel:
     variances = np.array([np.diag(covariance) for covariance in best.covars_])[order]
     means = np.ascontiguousarray(best.means_[order])
     chain = np.ascontiguousarray(transition / transition.sum(axis=1, keepdims=True))
-    return RegimeModel(start=stationary(chain), transition=chain, means=means, variances=variances, offset=offset, scale=scale)
+    fitted = RegimeModel(start=stationary(chain), transition=chain, means=means, variances=variances, offset=offset, scale=scale)
+    return match_states(previous, fitted)[0] if previous else fitted
 
 
 def _hmm(observed: Float64Array, lengths: list[int], seed: int) -> Any:

@@ -34,6 +34,7 @@ from ml_actor.neural_fitting import Recipe, fit_neural, signed_exchange
 from ml_actor.outcomes import summary
 from ml_actor.preparation import Prepared, Recording, Slice, augmented, prepare, time_slices, training_runs
 from ml_actor.promotion import save_version
+from ml_actor.registry import Registry
 from ml_actor.training_job import TrainingJob, TrainingResult
 
 Report = Callable[[str, float], None]
@@ -72,7 +73,8 @@ def train_on(
 def _fit(prepared: Sequence[Prepared], job: TrainingJob, report: Report) -> tuple[ModelBundle, dict[str, Any]]:
     report("feature models", 0.15)
     shock, shock_parity = fit_shock(np.concatenate([part.features[part.slices == splits.TRAIN] for part in prepared]), job.seed)
-    regimes = fit_regimes(training_runs(prepared), job.seed)
+    champion = Registry(job.models_dir).load_champion()
+    regimes = fit_regimes(training_runs(prepared), job.seed, previous=champion.engine.regimes if champion else None)
     engine = AdvancedMLFeatureEngine(window_rows=job.window_rows, shock=shock, regimes=regimes)
     slices = time_slices(prepared, engine)
     shown = augmented(slices[splits.TRAIN])

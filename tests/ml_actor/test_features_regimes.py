@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from framework.window import Rows
 from ml_actor.features.regime import OBSERVED_ROWS, RegimeModel, match_states, observations, stationary
+from ml_actor.fitting import fit_regimes
 from tests.ml_actor.feature_rows import any_rows, equal, window_ending_at
 
 MarketMaker = Callable[..., Rows]
@@ -103,6 +104,13 @@ def test_a_regime_keeps_its_number_when_its_variance_passes_that_of_another() ->
 
     matched, _ = match_states(before, ranked)
     np.testing.assert_array_equal(matched.means, drifted.means)
+
+
+def test_a_refit_numbers_its_states_as_the_model_before_it(make_market: MarketMaker) -> None:
+    runs = [observations(make_market(1_500, segments=1))[OBSERVED_ROWS - 1 :]]
+    before = fit_regimes(runs, seed=1).reordered((2, 0, 1))
+
+    np.testing.assert_array_equal(fit_regimes(runs, seed=1, previous=before).means, before.means)
 
 
 def test_standardising_differently_does_not_move_states_apart() -> None:
