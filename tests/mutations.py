@@ -124,7 +124,7 @@ BUGS: Final = (
         "if isinstance(verdict, Approved) and not self.record(verdict.order, durable=False, key=order.client_order_id):",
         FAULTS,
     ),
-    Bug("a journal that fails stops nothing", f"{T}store.py", "        self.is_healthy = False\n        try:", "        try:", EXECUTION),
+    Bug("a journal that fails stops nothing", f"{T}store.py", "        self.is_healthy = False\n        try:", "        try:", JOURNAL),
     Bug(
         "a report is applied and not recorded",
         f"{T}outgoing.py",
@@ -169,7 +169,13 @@ BUGS: Final = (
     ),
     Bug("a lost report is never asked for", f"{T}watch.py", "        self._sweep(now_ns)\n", "", WATCH),
     Bug("an end is believed before its fills", f"{T}blotter.py", "if missing <= 0 or report.kind", "if True or report.kind", WATCH),
-    Bug("a fill counts twice", f"{T}orders.py", "if report.trade_id and report.trade_id in self.trade_ids:", "if False:", EXECUTION),
+    Bug(
+        "a fill counts twice",
+        f"{T}orders.py",
+        "if report.trade_id and report.trade_id in self.trade_ids:",
+        "if False:",
+        "tests/trading/test_orders.py",
+    ),
     Bug(
         "a fill beyond the order is booked",
         f"{T}orders.py",
