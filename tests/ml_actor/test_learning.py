@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from framework.window import Rows
 from framework.wire import FeedbackItem
+from ml_actor.artifacts import pack
+from ml_actor.calibration import Calibration, CalibrationKind
 from ml_actor.labels import label_rows
 from ml_actor.learning import GATE, TRIAL, Learning
 from ml_actor.preparation import Recording, window_at
@@ -23,6 +27,7 @@ from ml_actor.trial import Rules
 
 Market = Callable[..., Rows]
 NOW_NS = 1_700_000_000_000_000_000
+RULES = Rules()
 
 
 class Desk:
@@ -34,7 +39,7 @@ class Desk:
         self.predictor: Any = None
         self.learning = Learning(
             self.registry,
-            rules=Rules(),
+            rules=RULES,
             is_shadowing=is_shadowing,
             is_lockstep=is_lockstep,
             versions_kept=10,
@@ -72,11 +77,13 @@ def result_of(version: str, **verdict: Any) -> TrainingResult:
 
 
 @pytest.fixture(scope="session")
-def random_version(tmp_path_factory: pytest.TempPathFactory, make_market: Market, train_rows: Any, job_for: Any) -> Path:
-    """A registry with one version, trained on a market without signal: it knows nothing of the other market."""
+def random_version(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> Path:
+    """A registry with one version that knows nothing: the trained one, made as unsure as can be."""
     directory = tmp_path_factory.mktemp("random") / "models"
-    result = train_rows(make_market(4_000, seed=21, signal=0.0), job_for(directory))
-    assert result.ok
+    bundle = trained.registry.load(trained.result.version)
+    unsure = dataclasses.replace(bundle, calibration=Calibration(kind=CalibrationKind.TEMPERATURE, parameters=np.array([50.0])))
+    files = pack(unsure, [trained.window(row) for row in (500, 900)])
+    Registry(directory).save(files, window_rows=100, horizon_rows=10, facts={"data": {"end_ns": 0}})
     return directory
 
 
@@ -103,7 +110,7 @@ async def test_the_first_version_serves_at_once_and_a_later_one_has_to_stand_tri
     asked = await desk.ask(make_market(9_000, seed=12, segments=1), until=lambda: len(desk.served) > 1)
     await desk.learning.close()
 
-    assert desk.served == [poor, good]
+    assert desk.served == [poor, good], desk.registry.decisions()[-1].reason
     assert asked >= 200
     assert desk.acts() == [("promoted", poor, GATE), ("on trial", good, GATE), ("promoted", good, TRIAL)]
     last = desk.registry.decisions()[-1]
