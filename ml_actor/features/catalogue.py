@@ -116,6 +116,33 @@ the tables below and the version of the formulas.
 
 _HEAD: Final = f"| name | formula | unit | range | rows | made from | cost | mirror | known at | source |\n|{'---|' * 10}"
 
+_MEASURED: Final = """## What each group is worth
+
+Log-loss of boosted trees of fixed size on later data: how much it rises without the group, and how much it falls when the group is
+put beside imbalance, spread and the sizes of the best queues. Groups repeat each other, so single losses are small. SHFE rebar:
+5 June trains (every second row), 6 June tests. GOOG: 5 levels, terciles, the first 60 % of the day train (every fourth row), the next
+20 % test. One seed; differences below about 0.001 are chance. Of all groups together: 0.5122, 0.9844, 1.0072; of the four numbers
+alone: 0.5471, 0.9999, 1.0798.
+
+| group | rebar, 10 rows | rebar, 50 rows | GOOG, 10 events |
+|---|---|---|---|
+| `book` | 0.0025, 0.0240 | 0.0006, 0.0063 | 0.0050, 0.0185 |
+| `queue` | 0.0006, 0.0320 | 0.0011, 0.0243 | 0.0005, 0.0207 |
+| `flow` | 0.0001, 0.0328 | -0.0022, 0.0158 | 0.0021, 0.0480 |
+| `intensity` | 0.0002, 0.0147 | 0.0002, 0.0123 | 0.0028, 0.0378 |
+| `price` | -0.0010, 0.0222 | -0.0024, 0.0021 | 0.0055, 0.0501 |
+| `volatility` | -0.0009, 0.0043 | -0.0003, 0.0070 | -0.0009, 0.0003 |
+| `impact` | 0.0003, 0.0052 | 0.0032, 0.0119 | 0.0006, 0.0027 |
+| `clock` | -0.0005, 0.0058 | 0.0011, 0.0066 | 0.0029, 0.0064 |
+| `shock` | -0.0004, 0.0097 | 0.0013, 0.0053 | 0.0012, 0.0058 |
+
+The session clock among the inputs cost 0.014 at 50 rows (one day of training, tested on the next), so it stands in the context.
+
+    python -m tests.benchmarks.ablate_features --train rb_20250605.parquet --test rb_20250606.parquet --horizons 10,50 --rounds 60 --thin 2
+    python -m tests.benchmarks.ablate_features --train LOBSTER_SampleFile_GOOG_2012-06-21_10.zip --levels 5 --label tercile \
+        --share 0.6 --end 0.8 --horizons 10 --rounds 60 --thin 4
+"""
+
 
 def page() -> str:
     """Return the catalogue as a page."""
@@ -123,7 +150,7 @@ def page() -> str:
     for group, title in GROUPS.items():
         rows = [feature for feature in EVERY_FEATURE if feature.group == group]
         parts.append("\n".join([f"## {title}\n", _HEAD, *(_line(feature) for feature in rows)]) + "\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, _MEASURED])
 
 
 def _line(feature: Feature) -> str:

@@ -4,7 +4,7 @@
 call `_features` with the row's own look-back and nothing else, so that they agree bit for bit.
 
 numba's cache of a function notices a change of its own file only, but what it keeps has the functions of other files
-inside. So these are made in `_compiled`, where a hash of the sources of this folder is part of what the cache compares.
+inside. So these are made in `_compiled`, where a hash of their sources is part of what the cache compares.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ from ml_actor.features.shock_score import Ordered, gather, new_ordered, shock_fe
 from ml_actor.features.table import ROW_FEATURES
 
 FEATURE_COUNT: Final = len(ROW_FEATURES)
+_SOURCES: Final = ("book", "flow", "kernel", "price", "series", "shock_score", "table")
+"""What is compiled into the functions of this file, or decides about it."""
 
 
 def _source_hash() -> int:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for name in _SOURCES:
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return int.from_bytes(digest.digest()[:7], "big")
 
 
