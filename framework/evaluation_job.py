@@ -64,7 +64,7 @@ class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
 
 
-class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came of it. A refusal (`ok` False) names its reason and the exit code that belongs to it."""
 
     ok: bool

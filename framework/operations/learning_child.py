@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def run_job(module: str, job: msgspec.Struct, scratch: Path, on_line: Callable[[
     path.write_bytes(msgspec.json.encode(job))
     argv = (sys.executable, "-m", module, "--job", str(path))
     with words.open("wb") as errors, _terminated_as_interrupt():
-        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=_environment())
         try:
             assert child.stdout is not None
             with child.stdout:
@@ -48,9 +49,18 @@ def run_job(module: str, job: msgspec.Struct, scratch: Path, on_line: Callable[[
     if result is None:
         raise ChildFailed(f"{module} ended with exit code {code} and no result ({_last_words(words, code)})")
     if not result.get("ok"):
-        error = _ERRORS.get(int(result.get("exit_code", 1)), ChildFailed)
+        error = _ERRORS.get(int(result.get("exit_code", 1)))
+        if error is None:
+            _last_words(words, code)
+            raise ChildFailed(foreign(str(result.get("reason", "")), 1_000))
         raise error(foreign(str(result.get("reason", "")), 1_000))
     return result
+
+
+def _environment() -> dict[str, str]:
+    """Return ours, with the packages where we found them: wherever we were called from, the child finds the same ones."""
+    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _listen(stdout: IO[bytes], on_line: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
@@ -68,7 +78,10 @@ def _listen(stdout: IO[bytes], on_line: Callable[[dict[str, Any]], None]) -> dic
 
 
 def _last_words(words: Path, code: int) -> str:
-    last = words.read_text(errors="replace").strip().rpartition("\n")[2]
+    said = words.read_text(errors="replace").strip()
+    if "TIDEBOOK_DEBUG" in os.environ:
+        sys.stderr.write(said + "\n")
+    last = said.rpartition("\n")[2]
     return "killed, or out of memory" if code < 0 else foreign(last, 300)
 
 

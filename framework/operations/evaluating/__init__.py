@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
 from framework.errors import ConfigError
 from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile, EvaluationJob
 from framework.market.formats import open_source
-from framework.operations.evaluating.child import run_child
 from framework.operations.evaluating.options import EvaluationOptions, check_paths
 from framework.operations.evaluating.reading import Opened, ReadFile, in_order, read_recording
 from framework.operations.evaluating.scratch import scratch_directory
 from framework.operations.evaluating.trials import TrialLog
+from framework.operations.learning_child import run_job
 
+PROCESS: Final = "ml_actor.evaluate"
 Progress = Callable[[str, float], None]
 
 
@@ -40,12 +42,16 @@ def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) 
         job = _job(options, files, trials, number)
         on_progress("start", 0.2)
         try:
-            report = run_child(job, scratch, lambda stage, done: on_progress(stage, 0.2 + 0.8 * done))
+            report: dict[str, object] = run_job(PROCESS, job, scratch, _listener(on_progress))["report"]
         except ConfigError:
             trials.void(number)
             raise
         trials.end(number, report)
     return report
+
+
+def _listener(on_progress: Progress) -> Callable[[dict[str, Any]], None]:
+    return lambda line: on_progress(str(line.get("stage", "")), 0.2 + 0.8 * float(line.get("fraction", 0.0)))
 
 
 def _read_all(options: EvaluationOptions, scratch: Path, on_progress: Progress) -> list[ReadFile]:
