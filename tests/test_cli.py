@@ -474,7 +474,8 @@ def test_a_refusal_of_the_running_framework_is_the_refusal_of_the_verb(run: Run,
     with running(tmp_path / ".tidebook", answers):
         assert run("undeploy-strategy", "x") == (2, "", "error: no such strategy\n")
         assert run("train") == (5, "", "error: disk full\n")
-        assert run("halt") == (6, "", "error: bad\n")
+        with StateDir(tmp_path / ".tidebook"):  # as its owner: else nothing runs that could be asked
+            assert run("halt") == (6, "", "error: bad\n")
 
 
 def test_the_status_is_a_table_or_json(run: Run, tmp_path: Path) -> None:
@@ -504,7 +505,8 @@ def test_no_model_yet_is_said(run: Run, tmp_path: Path) -> None:
 
 def test_stop_halt_resume_and_train_reach_it(run: Run, tmp_path: Path) -> None:
     with running(tmp_path / ".tidebook", {control.Train: {"started": True}}) as seen:
-        assert run("halt", "--reason", "news")[0] == 0
+        with StateDir(tmp_path / ".tidebook"):
+            assert run("halt", "--reason", "news")[0] == 0
         assert run("resume", "--confirm")[0] == 0
         assert run("train", "--json") == (0, '{"started":true}\n', "")
         assert run("stop") == (0, "stopped\n", "")

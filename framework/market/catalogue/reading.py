@@ -33,8 +33,11 @@ class Span:
 
 def is_known(name: str, catalogue: Catalogue | None = None) -> bool:
     """Return whether `name` is a file, a folder, or something in the catalogue (of the folder `catalogue`, where there is one)."""
-    if Path(name).exists():
-        return True
+    try:
+        if not name or Path(name).exists():
+            return bool(name)
+    except (OSError, ValueError):  # a name that no file can have
+        return False
     catalogue = catalogue or Catalogue(DEFAULT_ROOT)
     if not (catalogue.root / INDEX).is_file():
         return False
