@@ -146,8 +146,10 @@ async def test_an_answer_to_a_client_that_left_is_counted_and_harms_nobody() -> 
             await gone.send_multipart([b"", *PING])
             await answer_of(gone)
         async with client(router.endpoint) as peer:
-            await peer.send_multipart([b"", *PING])
-            await answer_of(peer)
+            # The end of one connection and the words of another come by different ways: leave the first one time to arrive.
+            for _ in range(100):
+                await peer.send_multipart([b"", *PING])
+                await answer_of(peer)
             release.set()
             while router.stats()["slow"]:
                 await peer.send_multipart([b"", *PING])
