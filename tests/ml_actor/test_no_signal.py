@@ -1,10 +1,10 @@
-"""A small slice of `bench_zero_signal`, and its counterpart: where there is a signal, the same measure finds it."""
+"""A small slice of `zero_signal`, and its counterpart: where there is a signal, the same measure finds it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tests.benchmarks.bench_zero_signal import chance, scores
+from tests.benchmarks.zero_signal import chance, scores
 
 
 def test_a_simulated_market_without_signal_gives_no_skill_about_the_direction() -> None:

@@ -1,6 +1,6 @@
 """A market whose order flow says nothing: does a model claim to know its direction? Prints JSON.
 
-    python -m tests.benchmarks.bench_zero_signal [--seeds 20] [--rows 12000] [--model ensemble] [--horizons 10,50]
+    python -m tests.benchmarks.zero_signal [--seeds 20] [--rows 12000] [--model ensemble] [--horizons 10,50]
 
 Each seed makes a simulated market with `signal_strength` 0. The model is fitted on the first two thirds and scored on the
 rest: 2 AUC - 1 of up against down among the rows that moved, beside the interval of chance (95 %, from the same

@@ -1,6 +1,6 @@
 """How fast recordings are read and imported, in CPU seconds of one core, with the most memory that each took.
 
-    python tests/benchmarks/bench_formats.py [FOLDER OF RECORDINGS]
+    python tests/benchmarks/formats_cost.py [FOLDER OF RECORDINGS]
 
 Each format runs in a process of its own. The last lines compare importing Databento files with decoding them by the vendor's library.
 """
