@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from framework.backtest.answers import of_journal
 from framework.backtest.latency import Profile
-from framework.errors import ConfigError, StorageError
+from framework.dataset.parts import replace_file
+from framework.errors import ConfigError
 from framework.operations.state_dir import StateDir
 
 
@@ -23,11 +23,5 @@ def record_profile(state_dir: Path, out: Path) -> Profile:
     if not trips:
         raise ConfigError(f"{state_dir}: no prediction was received there; run the framework in real time first")
     profile = Profile(round_trips_ms=[round(trip, 4) for trip in trips], source=str(state_dir))
-    part = out.with_name(f".{out.name}.part")
-    try:
-        part.write_bytes(msgspec.json.encode(profile))
-        os.replace(part, out)
-    except OSError as exc:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"--out {out}: cannot be written ({exc.strerror})") from exc
+    replace_file(out, msgspec.json.encode(profile))
     return profile

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -12,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from framework.backtest.research import Backtest
-from framework.errors import StorageError
+from framework.dataset.parts import replace_file
 from framework.model import NS_PER_S
 from framework.plots import COLOURS, GREY, Axes, Series, bar_chart, line_chart
 
@@ -30,13 +29,7 @@ svg{width:28rem;max-width:100%;height:auto;font:11px system-ui,sans-serif}svg .g
 
 def write_report(path: Path, found: Backtest, curve: Sequence[dict[str, Any]]) -> None:
     """Write the page whole or not at all. Raises `StorageError`."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(page(found, curve), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as exc:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"--report {path}: cannot be written ({exc.strerror})") from exc
+    replace_file(path, page(found, curve).encode())
 
 
 def page(found: Backtest, curve: Sequence[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ is started again with the same grid runs only what is missing. At the end the li
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ import polars as pl
 from framework.backtest.engine import Plan, Source, execute, prepare
 from framework.backtest.latency import read_latency
 from framework.backtest.research import measured
+from framework.dataset.parts import replace_file
 from framework.errors import ConfigError, IntegrityError, StorageError, TidebookError
 from framework.multiplicity import expected_best
 from framework.operations.deployments import Deployment
@@ -201,10 +203,6 @@ def _table(results: Sequence[Done]) -> pl.DataFrame:
 
 
 def _write(table: pl.DataFrame, out: Path) -> None:
-    part = out.with_name(f".{out.name}.part")
-    try:
-        table.write_parquet(part)
-        os.replace(part, out)
-    except OSError as exc:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"--out {out}: cannot be written ({exc.strerror})") from exc
+    whole = io.BytesIO()
+    table.write_parquet(whole)
+    replace_file(out, whole.getvalue())

@@ -24,24 +24,22 @@ MISSING: Final = -(1 << 62)
 
 
 class Touch(msgspec.Struct, frozen=True, kw_only=True):
-    """Best prices of an instrument over time, in ticks; NaN where a side is missing. `ts_event` (n,) ns ascends."""
+    """Best prices of an instrument over time, in ticks; NaN where a side is missing. `ts_event` (n,) ns ascends.
+
+    `mid_ticks` (n,) is the mid; where a side is missing, the last one before (NaN before the first).
+    """
 
     ts_event: Int64Array
     bid_ticks: Float64Array
     ask_ticks: Float64Array
-
-    @property
-    def mid_ticks(self) -> Float64Array:
-        """Return (n,) mids in ticks; where a side is missing, the last one before (NaN before the first)."""
-        mids = (self.bid_ticks + self.ask_ticks) / 2
-        known = np.maximum.accumulate(np.where(np.isnan(mids), -1, np.arange(len(mids))))
-        return np.asarray(np.where(known >= 0, mids[known], np.nan))
+    mid_ticks: Float64Array
 
     def mid_at(self, times_ns: Int64Array) -> Float64Array:
         """Return the mid of the last book at or before each time; NaN before the first."""
         where = np.searchsorted(self.ts_event, times_ns, side="right") - 1
-        mids = self.mid_ticks
-        return np.asarray(np.where(where >= 0, mids[where], np.nan)) if len(mids) else np.full(len(times_ns), np.nan)
+        if not len(self.mid_ticks):
+            return np.full(len(times_ns), np.nan)
+        return np.asarray(np.where(where >= 0, self.mid_ticks[where], np.nan))
 
 
 class _Columns:
@@ -62,11 +60,10 @@ class Tape:
         self.decisions: list[DecisionMade] = []
         self.predictions: list[PredictionReceived] = []
         self.failures: list[PredictionFailed] = []
-        self.first_order_ns: dict[str, int] = {}
         self._books: dict[str, _Columns] = {}
         self._take: dict[type, Callable[[Any], None]] = {
             BookSnapshot: self._note_book,
-            OrderUpdated: self._note_order,
+            OrderUpdated: self.orders.append,
             Filled: self.fills.append,
             DecisionMade: self.decisions.append,
             PredictionReceived: self.predictions.append,
@@ -82,11 +79,14 @@ class Tape:
     def touch(self, instrument_id: str) -> Touch:
         """Return the best prices of an instrument; nothing is copied but the gaps."""
         columns = self._books.get(instrument_id) or _Columns()
-        bid, ask = np.frombuffer(columns.bid, np.int64), np.frombuffer(columns.ask, np.int64)
+        bid, ask = (_ticks(column) for column in (columns.bid, columns.ask))
+        mids = (bid + ask) / 2
+        known = np.maximum.accumulate(np.where(np.isnan(mids), -1, np.arange(len(mids))))
         return Touch(
             ts_event=np.frombuffer(columns.ts, np.int64),
-            bid_ticks=np.where(bid == MISSING, np.nan, bid),
-            ask_ticks=np.where(ask == MISSING, np.nan, ask),
+            bid_ticks=bid,
+            ask_ticks=ask,
+            mid_ticks=np.asarray(np.where(known >= 0, mids[known], np.nan)),
         )
 
     def _note_book(self, book: BookSnapshot) -> None:
@@ -97,6 +97,7 @@ class Tape:
         columns.bid.append(book.bid_ticks[0] if book.bid_ticks else MISSING)
         columns.ask.append(book.ask_ticks[0] if book.ask_ticks else MISSING)
 
-    def _note_order(self, order: OrderUpdated) -> None:
-        self.first_order_ns.setdefault(order.client_order_id, order.ts_event)
-        self.orders.append(order)
+
+def _ticks(column: array[int]) -> Float64Array:
+    values = np.frombuffer(column, np.int64)
+    return np.where(values == MISSING, np.nan, values)

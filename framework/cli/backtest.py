@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from framework.backtest.engine import LIVE, ML_FORMS, MODEL, OFF, Plan, Source, execute, prepare
+from framework.backtest.engine import LIVE, ML_FORMS, MODEL, OFF, Plan, execute, prepare
 from framework.backtest.latency import FORMS
 from framework.backtest.profiling import record_profile
 from framework.backtest.report import write_report
@@ -113,13 +113,7 @@ def _run(plan: Plan, on_progress: Callable[[str, float], None], *, has_curve: bo
     found = measured(execute(plan, source, on_progress), trials=number, earlier_sharpes=sharpes)
     log.end(found.facts["deflated_sharpe"]["sharpe"])
     has_predictions = source.kind not in (OFF, LIVE)
-    return found, over_latencies(plan, _again(source), LATENCY_GRID_MS, on_progress) if has_curve and has_predictions else []
-
-
-def _again(source: Source) -> Source:
-    if source.answers is not None:
-        source.answers.misses = 0
-    return source
+    return found, over_latencies(plan, source, LATENCY_GRID_MS, on_progress) if has_curve and has_predictions else []
 
 
 def _read_time(option: str, text: str | None) -> int | None:
