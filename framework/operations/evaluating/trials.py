@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import msgspec
 
-from framework.errors import IntegrityError, StorageError
 from framework.evaluation_job import Trials
+from framework.operations.line_log import LineLog
 from framework.operations.state_dir import StateDir
 
 FILE_NAME: Final = "trials.jsonl"
@@ -41,18 +38,13 @@ class TrialLog:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._path = StateDir(state_dir).create().path / FILE_NAME
+        self._log = LineLog(StateDir(state_dir).create().path / FILE_NAME, _Line)
         self._lines: list[_Line] = []
 
     def begin(self, test: Sequence[str], *, label: str, model: str, now_ns: int) -> int:
         """Count a try at the recordings with these digests; return its number in the log."""
-        with self._open() as file:
-            self._lines = self._read(file)
-            number = 1 + max((line.trial for line in self._lines), default=0)
-            begun = _Line(trial=number, ts=now_ns, test=list(test), label=label, model=model)
-            _write(file, begun)
-        self._lines.append(begun)
-        return number
+        self._lines = self._log.append(lambda lines: _Line(trial=_next(lines), ts=now_ns, test=list(test), label=label, model=model))
+        return self._lines[-1].trial
 
     def end(self, number: int, report: dict[str, Any]) -> None:
         """Note what the try found."""
@@ -77,33 +69,8 @@ class TrialLog:
         return Trials(number=len(related), sharpes=sharpes)
 
     def _append(self, line: _Line) -> None:
-        with self._open() as file:
-            self._read(file)
-            _write(file, line)
-
-    @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        """Give the file, for us alone as long as the block lasts."""
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "r+b", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                yield file
-        except OSError as exc:
-            raise StorageError(f"{self._path}: the try cannot be recorded: {exc.strerror}; every look at a test has to be counted") from exc
-
-    def _read(self, file: IO[bytes]) -> list[_Line]:
-        """Return the whole lines, and leave the file at their end, without what a power loss cut."""
-        content = file.read()
-        end = content.rfind(b"\n") + 1
-        file.seek(end)
-        file.truncate()
-        try:
-            return [msgspec.json.decode(line, type=_Line) for line in content[:end].splitlines()]
-        except msgspec.DecodeError as exc:
-            raise IntegrityError(f"{self._path}: a line is not one of ours ({exc}); move the file away to count anew") from exc
+        self._log.append(lambda _: line)
 
 
-def _write(file: IO[bytes], line: _Line) -> None:
-    file.write(msgspec.json.encode(line) + b"\n")
-    os.fsync(file.fileno())
+def _next(lines: Sequence[_Line]) -> int:
+    return 1 + max((line.trial for line in lines), default=0)
