@@ -42,7 +42,7 @@ def predict(request_id: str, timeout_ms: float = 5_000.0) -> list[bytes]:
 
 def make_service(list_versions: Callable[[], Any] = tuple) -> MLService:
     predictor = SimpleNamespace(version="v1", window_rows=2, horizon_rows=5, is_calibrated=True, predict=lambda window: SCORES)
-    models: Any = SimpleNamespace(champion=lambda: "v1", versions=list_versions, load_champion=lambda: predictor, rollback=None)
+    models: Any = SimpleNamespace(champion=lambda: "v1", versions=list_versions, load_champion=lambda: predictor, decisions=tuple)
     trainer: Any = SimpleNamespace(is_running=False, status=dict)
     store: Any = SimpleNamespace(count=0, add=lambda items, received_ns: len(items))
     service = MLService(models, trainer, store, wall_ns=lambda: 0, timer=lambda: 0.0)
@@ -134,7 +134,7 @@ async def test_a_slow_answer_does_not_hold_up_predictions() -> None:
         release.set()
 
         assert first == [f"p-{number}" for number in range(20)]
-        assert (await answer_of(peer)).request_id == "list"
+        assert isinstance(await answer_of(peer), wire.ModelsReply)
 
 
 async def test_an_answer_to_a_client_that_left_is_counted_and_harms_nobody() -> None:
