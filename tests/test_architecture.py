@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.plots",
         "framework.strict_yaml",
         "framework.parent_death",
+        "framework.socket_reader",
     ),
     ("framework.kernel",),
     ("framework.venues.port",),
