@@ -6,7 +6,8 @@ The service is the real rim with a model that computes for 200 us. The victim as
 prediction. The attackers, each in a process of its own on loopback, bounded in time: `flood` sends sound requests as fast as
 its connection takes them; `garbage` sends random frames so; `crowd` is 20 connections that each ask 20 times a second;
 `strangers` open raw TCP connections, 50 a second, and write what is no ZMTP. Medians over the repeats of p99 under attack
-over p99 in the quiet phase before it; `memory_mib` is by how much the service had grown at its largest.
+over p99 in the quiet phase before it; `memory_mib` is by how much the service had grown at its largest. `next_door` are the
+same ratios while the attackers attack another service on the same machine: what their share of its cores costs alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +142,12 @@ def memory_mib(endpoint_port: str) -> float:
     return 0.0
 
 
-async def measure(endpoint: str, phase_s: float, repeats: int) -> dict[str, Any]:
-    """Return the figures."""
+async def measure(endpoint: str, other: str, phase_s: float, repeats: int) -> dict[str, Any]:
+    """Return the figures; `other` is a service that the victim does not use."""
     port = endpoint.rpartition(":")[2]
     quiet: list[float] = []
     attacked: dict[str, list[tuple[float, float]]] = {name: [] for name in ATTACKS}
+    next_door: dict[str, list[tuple[float, float]]] = {name: [] for name in ATTACKS}
     async with connected(endpoint) as client:
         await p99_us(client, phase_s)
         before_mib = memory_mib(port)
@@ -152,18 +155,30 @@ async def measure(endpoint: str, phase_s: float, repeats: int) -> dict[str, Any]
             for name, pairs in attacked.items():
                 quiet.append(await p99_us(client, phase_s))
                 pairs.append((await under(name, endpoint, client, phase_s), quiet[-1]))
-    ratios = {name: round(statistics.median(hit / calm for hit, calm in pairs), 2) for name, pairs in attacked.items()}
+                next_door[name].append((await under(name, other, client, phase_s), quiet[-1]))
+    ratios = medians(attacked)
     grown = memory_mib(port) - before_mib
     return {
         "benchmark": "hostile_clients",
         "quiet_p99_us": round(statistics.median(quiet), 1),
         "p99_us": {name: round(statistics.median(hit for hit, _ in pairs), 1) for name, pairs in attacked.items()},
         "ratios": ratios,
+        "next_door": medians(next_door),
         "target_ratio": TARGET_RATIO,
         "memory_mib": round(grown, 1),
         "target_mib": TARGET_MIB,
         "met": max(ratios.values()) <= TARGET_RATIO and grown <= TARGET_MIB,
     }
+
+
+def medians(pairs_of: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
+    """Return the median ratio of each attack."""
+    return {name: round(statistics.median(hit / calm for hit, calm in pairs), 2) for name, pairs in pairs_of.items()}
+
+
+def service() -> AbstractContextManager[str]:
+    """Run a service and give its endpoint."""
+    return child("tests/inference/stub_service.py", f"tcp://127.0.0.1:{free_port()}", str(COMPUTE_US))
 
 
 def free_port() -> int:
@@ -186,8 +201,8 @@ def main() -> None:
         ATTACKS[options.attack](options.endpoint, time.monotonic() + options.phase)
         return
     phase_s, repeats = (1.0, 1) if options.quick else (options.phase, options.repeats)
-    with child("tests/inference/stub_service.py", f"tcp://127.0.0.1:{free_port()}", str(COMPUTE_US)) as endpoint:
-        print(json.dumps(uvloop.run(measure(endpoint, phase_s, repeats))))
+    with service() as endpoint, service() as other:
+        print(json.dumps(uvloop.run(measure(endpoint, other, phase_s, repeats))))
 
 
 if __name__ == "__main__":
