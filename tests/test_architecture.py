@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("framework.inference",),
     ("framework.strategy",),
     ("framework.operations",),
+    ("framework.research",),
     ("framework.app",),
     ("framework.backtest",),
     ("framework.cli",),

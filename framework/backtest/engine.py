@@ -33,11 +33,11 @@ from framework.market.feed import Feed, Sink
 from framework.messages import MarketEvent
 from framework.model import NS_PER_S, Instrument
 from framework.operations.deployments import Deployment
-from framework.operations.learning_child import run_job
 from framework.operations.options import StartOptions, Summary
 from framework.operations.reporting import summary_of
 from framework.operations.state_dir import StateDir
 from framework.operations.trading_process import TradingProcess
+from framework.research.learning_child import run_job
 from framework.trading.journal import Journal
 
 OFF, LIVE, MODEL, RECORDED = "off", "live", "model", "recorded"

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from framework.operations.line_log import LineLog
 from framework.operations.state_dir import StateDir
+from framework.research.line_log import LineLog
 
 FILE_NAME: Final = "backtests.jsonl"
 

@@ -24,8 +24,8 @@ from framework.market.catalogue.heatmap import collect, draw_html, draw_png
 from framework.market.catalogue.importing import ImportOptions, import_files
 from framework.market.catalogue.index import DEFAULT_ROOT, Catalogue, Entry
 from framework.market.catalogue.reading import Market
-from framework.operations.data_spans import read_span
-from framework.operations.data_views import catalogue_view, facts_view, findings_view, import_view
+from framework.research.data_spans import read_span
+from framework.research.data_views import catalogue_view, facts_view, findings_view, import_view
 
 CatalogueOption = Annotated[Path, typer.Option("--catalogue", metavar="DIR", help="The folder of the catalogue.")]
 FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings of any format that --market reads.")]

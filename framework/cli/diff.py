@@ -14,7 +14,7 @@ from rich.text import Text
 from framework.cli.options import JsonOption
 from framework.cli.output import say, say_json
 from framework.model import NS_PER_S
-from framework.operations.run_diff import Diff, Fact, compare
+from framework.research.run_diff import Diff, Fact, compare
 
 MAX_PAIRS_SHOWN = 20
 _HELP = "A state directory, or a journal file."

@@ -20,9 +20,9 @@ from framework.clock import wall_time_ns
 from framework.errors import ConfigError
 from framework.evaluation_job import BACKENDS, DEFAULT_MODEL, LABELS
 from framework.logs import foreign
-from framework.operations.evaluating import evaluate as run_evaluation
-from framework.operations.evaluating.options import EvaluationOptions, Fee
-from framework.operations.evaluating.table import report_view
+from framework.research.evaluating import evaluate as run_evaluation
+from framework.research.evaluating.options import EvaluationOptions, Fee
+from framework.research.evaluating.table import report_view
 from framework.window import LEVELS
 
 DEFAULT_HORIZONS: Final = "10,20,50,100"

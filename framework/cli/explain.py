@@ -13,7 +13,7 @@ from rich.text import Text
 from framework.cli.options import DEFAULT_STATE_DIR, ConfigOption, JsonOption, StateDirOption, read_config
 from framework.cli.output import say, say_json
 from framework.logs import foreign
-from framework.operations.explaining import explain as explained
+from framework.research.explaining import explain as explained
 
 SHOWN: Final = 10
 SCORES: Final = {

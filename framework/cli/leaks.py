@@ -16,9 +16,9 @@ from framework.cli.output import say, say_json
 from framework.errors import ConfigError, IntegrityError
 from framework.leak_job import CHAMPION, SHIPPED, Finding, LeakJob, Verdict
 from framework.logs import foreign
-from framework.operations import leaks
-from framework.operations.leaks import LeakOptions, has_leak
 from framework.operations.state_dir import StateDir
+from framework.research import leaks
+from framework.research.leaks import LeakOptions, has_leak
 
 FOUND_LEAK: Final = IntegrityError.exit_code
 STYLES: Final = {Verdict.OK: "green", Verdict.LEAK: "bold red", Verdict.FAILED: "red", Verdict.SKIPPED: "yellow"}

@@ -15,7 +15,8 @@ from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption
 from framework.cli.output import say, say_json
 from framework.errors import ConfigError
 from framework.logs import foreign
-from framework.operations import control, model_registry
+from framework.operations import control
+from framework.research import model_registry
 
 NONE: Final = "none"
 MAY: Final = "may"

@@ -16,7 +16,7 @@ from framework.cli.door import enter
 from framework.cli.explain import view
 from framework.errors import ConfigError, IntegrityError, StartRefused, StorageError
 from framework.messages import PredictionReceived
-from framework.operations.explaining import explain
+from framework.research.explaining import explain
 from framework.trading.journal import Journal
 from framework.trading.journal_view import view_journal
 

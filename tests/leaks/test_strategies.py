@@ -15,9 +15,9 @@ from framework.market.feed import arrival_ns
 from framework.messages import BookSnapshot, DomUpdated, TradeTick
 from framework.model import Side
 from framework.operations.deployments import Deployment, read_deployment
-from framework.operations.leaks import strategies
-from framework.operations.leaks.futures import WEEKS_NS, later, permuted, until
-from framework.operations.leaks.strategies import Market, check_strategy, simulated
+from framework.research.leaks import strategies
+from framework.research.leaks.futures import WEEKS_NS, later, permuted, until
+from framework.research.leaks.strategies import Market, check_strategy, simulated
 from framework.strategy import Strategy
 
 ROOT = Path(__file__).resolve().parents[2]

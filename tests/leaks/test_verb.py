@@ -12,9 +12,9 @@ import pytest
 from framework.cli.door import enter, spread_market
 from framework.dataset import read_dataset
 from framework.leak_job import Finding, LeakJob, Verdict
-from framework.operations.leaks import has_leak
-from framework.operations.leaks.rows import read_market, write_rows
-from framework.operations.learning_child import ChildFailed, run_job
+from framework.research.leaks import has_leak
+from framework.research.leaks.rows import read_market, write_rows
+from framework.research.learning_child import ChildFailed, run_job
 from ml_actor.leaks import causality
 from ml_actor.leaks.columns import shipped_features
 from ml_actor.preparation import Recording

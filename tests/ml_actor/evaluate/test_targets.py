@@ -14,8 +14,8 @@ import pytest
 
 from framework.dataset.schema import from_table
 from framework.market.formats import open_source
-from framework.operations.evaluating.options import EvaluationOptions, Fee
-from framework.operations.evaluating.reading import Opened, read_recording
+from framework.research.evaluating.options import EvaluationOptions, Fee
+from framework.research.evaluating.reading import Opened, read_recording
 from framework.window import Rows
 from ml_actor.evaluate.targets import targets, training_threshold
 from ml_actor.preparation import Recording

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from framework.errors import StorageError
-from framework.operations.evaluating.scratch import PREFIX, scratch_directory
+from framework.research.evaluating.scratch import PREFIX, scratch_directory
 
 
 @pytest.fixture(autouse=True)

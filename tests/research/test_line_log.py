@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from framework.errors import IntegrityError, StorageError
-from framework.operations.line_log import LineLog
+from framework.research.line_log import LineLog
 
 
 class Count(msgspec.Struct):

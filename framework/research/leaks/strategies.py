@@ -19,8 +19,8 @@ from framework.market.feed import arrival_ns
 from framework.messages import DecisionMade, MarketEvent, SubmitOrder
 from framework.model import NS_PER_S, Instrument
 from framework.operations.deployments import Deployment
-from framework.operations.leaks.futures import WEEKS_NS, later, permuted, until
-from framework.operations.leaks.replay import Act, Rig, Trace
+from framework.research.leaks.futures import WEEKS_NS, later, permuted, until
+from framework.research.leaks.replay import Act, Rig, Trace
 from framework.venues.simulated import generate_history
 from framework.venues.simulated_tape import INSTRUMENT
 

@@ -16,8 +16,8 @@ from framework.dataset.schema import from_table
 from framework.errors import ConfigError
 from framework.market.formats import open_source
 from framework.model import Instrument
-from framework.operations.evaluating.options import EvaluationOptions, Fee
-from framework.operations.evaluating.reading import Opened, ReadFile, fee_ticks, in_order, read_recording
+from framework.research.evaluating.options import EvaluationOptions, Fee
+from framework.research.evaluating.reading import Opened, ReadFile, fee_ticks, in_order, read_recording
 from framework.window import Rows
 
 ES = Instrument(instrument_id="ESM4.CME", tick_size=Decimal("0.25"), multiplier=Decimal(50))

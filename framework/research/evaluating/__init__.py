@@ -16,11 +16,11 @@ import msgspec
 from framework.errors import ConfigError
 from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile, EvaluationJob
 from framework.market.formats import open_source
-from framework.operations.evaluating.options import EvaluationOptions, check_paths
-from framework.operations.evaluating.reading import Opened, ReadFile, in_order, read_recording
-from framework.operations.evaluating.scratch import scratch_directory
-from framework.operations.evaluating.trials import TrialLog
-from framework.operations.learning_child import run_job
+from framework.research.evaluating.options import EvaluationOptions, check_paths
+from framework.research.evaluating.reading import Opened, ReadFile, in_order, read_recording
+from framework.research.evaluating.scratch import scratch_directory
+from framework.research.evaluating.trials import TrialLog
+from framework.research.learning_child import run_job
 
 PROCESS: Final = "ml_actor.evaluate"
 Progress = Callable[[str, float], None]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from framework.errors import IntegrityError, StorageError
-from framework.operations.evaluating.trials import FILE_NAME, TrialLog
+from framework.research.evaluating.trials import FILE_NAME, TrialLog
 
 
 def found(**ratios: float) -> dict[str, Any]:

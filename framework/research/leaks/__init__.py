@@ -13,9 +13,9 @@ import msgspec
 from framework.config import MainConfig
 from framework.leak_job import Finding, LeakJob, Verdict
 from framework.operations.deployments import read_deployment
-from framework.operations.leaks.rows import read_market, write_rows
-from framework.operations.leaks.strategies import Market, check_strategy, simulated
-from framework.operations.learning_child import run_job
+from framework.research.leaks.rows import read_market, write_rows
+from framework.research.leaks.strategies import Market, check_strategy, simulated
+from framework.research.learning_child import run_job
 from framework.strict_yaml import read_text
 
 SCRATCH_PREFIX: Final = "tidebook-leaks-"

@@ -16,7 +16,7 @@ from framework.backtest.latency import Constant
 from framework.cli.diff import diff_view
 from framework.config import MainConfig, PaperConfig, RiskLimits
 from framework.errors import StartRefused
-from framework.operations.run_diff import Cause, compare
+from framework.research.run_diff import Cause, compare
 from tests.backtest.conftest import answered, plan, recording  # noqa: F401 (fixtures)
 from tests.backtest.test_engine import go
 

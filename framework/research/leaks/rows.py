@@ -16,7 +16,7 @@ from framework.market.feed import arrival_ns
 from framework.market.formats import open_feed
 from framework.market.market_data import MarketData
 from framework.messages import MarketEvent
-from framework.operations.leaks.strategies import Market
+from framework.research.leaks.strategies import Market
 
 MAX_EVENTS: Final = 60_000
 BLOCK_ROWS: Final = 500

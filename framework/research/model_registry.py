@@ -8,8 +8,8 @@ from typing import Any
 
 from framework.models_job import ModelsJob
 from framework.operations import control
-from framework.operations.learning_child import run_job
 from framework.operations.state_dir import StateDir
+from framework.research.learning_child import run_job
 
 MODULE = "ml_actor.model_verbs"
 

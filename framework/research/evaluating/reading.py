@@ -26,7 +26,7 @@ from framework.market.dom import DomBuffer
 from framework.market.formats.source import Continues, Source
 from framework.messages import BookSnapshot, SessionChanged, TradeTick
 from framework.model import NS_PER_S, Instrument
-from framework.operations.evaluating.options import EvaluationOptions, Fee
+from framework.research.evaluating.options import EvaluationOptions, Fee
 
 BLOCK_ROWS: Final = 8_192
 MAX_ROWS: Final = 5_000_000

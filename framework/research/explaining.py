@@ -25,8 +25,8 @@ from framework.messages import (
     SubmitOrder,
 )
 from framework.model import NS_PER_S
-from framework.operations.learning_child import run_job
 from framework.operations.state_dir import StateDir
+from framework.research.learning_child import run_job
 from framework.strict_yaml import load_strategy_text
 from framework.trading.journal_view import JournalView, view_journal
 from framework.wire import FeedbackItem

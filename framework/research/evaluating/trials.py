@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from framework.evaluation_job import Trials
-from framework.operations.line_log import LineLog
 from framework.operations.state_dir import StateDir
+from framework.research.line_log import LineLog
 
 FILE_NAME: Final = "trials.jsonl"
 
