@@ -486,14 +486,17 @@ def test_the_status_is_a_table_or_json(run: Run, tmp_path: Path) -> None:
         assert run("strategies", "--json")[1] == "[]\n"
 
 
-def test_models_are_listed_with_the_champion(run: Run, tmp_path: Path) -> None:
-    versions = [{"version": "v0002-b", "reason": "today\x1b[31m"}, {"version": "v0001-a", "reason": "yesterday"}]
+def test_models_are_listed_one_a_line_with_the_champion(run: Run, tmp_path: Path) -> None:
+    scores = {"scores": {"model": {"log_loss": 0.98765, "auc_up_down": 0.7}}}
+    gate = "log-loss differs by -0.01 +- 0.02 on 9 blocks: not better, " + "words " * 40
+    versions: list[dict[str, Any]] = [{"version": "v0002-b", "promote_reason": "today\x1b[31m"}]
+    versions += [{"version": "v0001-a", "horizon_rows": 50, "metrics": scores, "promote_reason": gate}]
     with running(tmp_path / ".tidebook", {control.Models: {"champion": "v0001-a", "versions": versions}}) as seen:
         code, output, _ = run("models")
         assert json.loads(run("models", "promote", "v0002-b", "--json")[1])["champion"] == "v0001-a"
 
     assert code == 0
-    assert re.search(r"v0001-a │ champion │ +│ +│ +│ yesterday", output)
+    assert re.search(r"v0001-a +champion +50 +0\.9877 +0\.7000 +-0\.01 \+- 0\.02 on 9 blocks", output)
     assert "today\\x1b[31m" in output
     assert seen[1] == control.Models(action="promote", version_id="v0002-b")
 
@@ -615,3 +618,13 @@ def test_a_terminal_of_any_width_gets_an_answer(run: Run, monkeypatch: pytest.Mo
 
     for arguments in (["--help"], ["start", "--help"], ["start"], ["strategies"], ["doctor"]):
         assert run(*arguments)[0] in {0, 2}
+
+
+def test_without_its_dependencies_the_door_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "uvloop.py").write_text("raise ModuleNotFoundError(\"No module named 'uvloop'\", name='uvloop')")
+    door = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), "--help"], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+
+    assert door.returncode == 1
+    assert door.stderr == f"error: uvloop is not installed in {sys.prefix}; run: pip install -c constraints.txt -e .\n"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +33,7 @@ NAMES: Final = {
 }
 """How many versions each action takes; the one that is left out is the champion."""
 
+_LIST_COLUMNS: Final = {"version": 14, "": 10, "rows": 4, "log-loss": 8, "AUC": 6}
 _SHOWN: Final = ("horizon_rows", "window_rows", "schema_hash", "signature")
 
 ActionArgument = Annotated[str, typer.Argument(metavar=f"[{'|'.join(NAMES)}]", help="What to do; default list.")]
@@ -78,12 +80,16 @@ def _listed(result: Any) -> RenderableType:
     versions = [dict(version) for version in result.get("versions", ())]
     if not versions:
         return Text("no model version yet; train one with: main.py train")
-    table = _table("Models", "version", "", "rows ahead", "log-loss", "AUC", "trained because", "offline gate")
+    table = _table("Models")
+    table.expand = True
+    for name, width in _LIST_COLUMNS.items():
+        table.add_column(name, no_wrap=True, width=width)
+    table.add_column("offline gate: log-loss against the champion", no_wrap=True, overflow="ellipsis", ratio=1)
     for version in versions:
         scores = _scores_of(version)
-        cells = (version.get("horizon_rows"), scores.get("log_loss"), scores.get("auc_up_down"))
-        words = (version.get("reason"), version.get("error") or version.get("promote_reason"))
-        table.add_row(_text(version.get("version")), _place(version, result), *map(_text, (*cells, *words)))
+        cells = (version.get("horizon_rows"), *map(_score, (scores.get("log_loss"), scores.get("auc_up_down"))))
+        gate = str(version.get("error") or version.get("promote_reason") or "").removeprefix("log-loss differs by ")
+        table.add_row(_text(version.get("version")), _place(version, result), *map(_text, (*cells, gate)))
     facts = result.get("facts") or {}
     trials = (facts.get("learning") or {}).get("trials") or []
     return Group(table, *([_trials(trials)] if trials else []), *_decisions(facts))
@@ -156,6 +162,10 @@ def _scores_of(version: Any) -> dict[str, Any]:
     return dict(found)
 
 
+def _score(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else ""
+
+
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
     if not isinstance(value, dict):
         return [(name, value)]
@@ -163,7 +173,7 @@ def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def _table(title: str, *names: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in names:
         table.add_column(name, overflow="fold")
     return table
