@@ -206,7 +206,7 @@ def as_arrays(story: Story) -> dict[str, Any]:
         if isinstance(event, TradeTick):
             rows.append((event.ts_event, 1, event.aggressor.sign if event.aggressor else 0, event.price_ticks, event.size))
         else:
-            rows += [(event.ts_event, 0, *change) for change in _changes(known, event)]
+            rows += [(event.ts_event, 0, *change) for change in level_changes(known, event)]
     ts, kind, side, ticks, size = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
     commands = [(c.when_ns, c.order_id, c.action, c.side.sign, c.ticks, c.size) for c in story.commands]
     settings = story.settings
@@ -225,7 +225,7 @@ def as_arrays(story: Story) -> dict[str, Any]:
     }
 
 
-def _changes(known: dict[Side, dict[int, int]], book: BookSnapshot) -> list[tuple[int, int, int]]:
+def level_changes(known: dict[Side, dict[int, int]], book: BookSnapshot) -> list[tuple[int, int, int]]:
     """Return (side, ticks, size) of each level that changed, what is gone first. Levels out of view are left as they were."""
     gone, new = [], []
     for side, ticks, sizes in ((Side.BUY, book.bid_ticks, book.bid_sizes), (Side.SELL, book.ask_ticks, book.ask_sizes)):
