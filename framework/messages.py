@@ -272,6 +272,22 @@ class TrainingWanted(Message, frozen=True, kw_only=True, gc=False):
 # --- orders ------------------------------------------------------------------------------------------------------
 
 
+class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What the gate saw when it let an order out: the best quotes, which book that was, and lots of the strategy.
+
+    `position_lots` is signed; `open_lots` is what its other open orders of that side may still fill. Without a book, 0 and None.
+    """
+
+    bid_ticks: int | None
+    bid_lots: int
+    ask_ticks: int | None
+    ask_lots: int
+    book_ns: int
+    book_sequence: int
+    position_lots: int
+    open_lots: int
+
+
 class SubmitOrder(Message, frozen=True, kw_only=True, gc=False):
     """Command to Execution: run the risk gate on this order and send it.
 
@@ -280,7 +296,7 @@ class SubmitOrder(Message, frozen=True, kw_only=True, gc=False):
 
     Execution holds what it can do for any venue (`framework.trading.contingent`): stops; an order with a `parent_id` until that
     order fills, and then for as many lots; of the orders with one `oco_id` only one may fill. `as_of_ns`: market time of
-    the last row that the prediction behind it saw, None without one.
+    the last row that the prediction behind it saw, None without one. `seen` is written by the gate, whatever stands there before.
     """
 
     client_order_id: str
@@ -302,6 +318,7 @@ class SubmitOrder(Message, frozen=True, kw_only=True, gc=False):
     parent_id: str = ""
     oco_id: str = ""
     as_of_ns: int | None = None
+    seen: Seen | None = None
 
 
 class SubmitList(Message, frozen=True, kw_only=True, gc=False):
@@ -363,6 +380,7 @@ class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
     which a REPLACED or REPLACE_REJECTED answers. `instrument_id` and `side`
     tell what an order is that we did not send. `cum_quantity`: what it had filled
     when this was said, where the venue tells: an end that knows of more than we do is not believed before those fills are said.
+    `queue_ahead`: lots that stand before it where it would rest, where the venue tells. `seen` goes with RELEASED.
     """
 
     client_order_id: str
@@ -382,6 +400,8 @@ class ExecutionReport(Message, frozen=True, kw_only=True, gc=False):
     instrument_id: str = ""
     side: Side | None = None
     cum_quantity: int | None = None
+    queue_ahead: float | None = None
+    seen: Seen | None = None
 
 
 class OrderUpdated(Message, frozen=True, kw_only=True, gc=False):

@@ -146,9 +146,10 @@ class BreakoutStrategy(Strategy):
         if self.book is None or not self.is_book_sound or self.position_lots != 0 or self.open_orders:
             return
         decision_id = self.next_decision_id()
-        ids = self.bracket(
-            side, self.parameters.order_quantity, target_ticks=self._target_ticks, stop_ticks=self._stop_ticks, decision_id=decision_id
-        )
+        with self.based_on(prediction):
+            ids = self.bracket(
+                side, self.parameters.order_quantity, target_ticks=self._target_ticks, stop_ticks=self._stop_ticks, decision_id=decision_id
+            )
         self.record_decision(
             Action(side.value),
             reason,

@@ -119,7 +119,8 @@ class MarketMakerStrategy(Strategy):
         if order is None:
             if price is not None and not self.is_closing:
                 quantity = self.parameters.order_quantity
-                self._quotes[side] = self.submit(side, quantity, limit_ticks=price, post_only=True, decision_id=self._decision_id)
+                with self.based_on(self._fresh()):
+                    self._quotes[side] = self.submit(side, quantity, limit_ticks=price, post_only=True, decision_id=self._decision_id)
         elif price is None:
             self.cancel(order.client_order_id)
         elif order.limit_ticks != price:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final, NamedTuple, Unpack
 
@@ -185,6 +186,15 @@ class Strategy:
     def make_order(self, side: Side, quantity: int, **options: Unpack[OrderOptions]) -> SubmitOrder:
         """Return an order without sending it, for `send_oco`. Raises as `submit` does."""
         return self._maker.order(side, quantity, **options)
+
+    @contextmanager
+    def based_on(self, prediction: Prediction | None) -> Iterator[None]:
+        """Send the orders of the block on a prediction: the gate denies those that it is too old for (`max_prediction_age_s`)."""
+        self._maker.as_of_ns = None if prediction is None else prediction.as_of_ns
+        try:
+            yield
+        finally:
+            self._maker.as_of_ns = None
 
     def bracket(self, side: Side, quantity: int, **options: Unpack[LegOptions]) -> Bracket:
         """Send an entry with a target, a stop or both, and return their ids: all are let through, or none.

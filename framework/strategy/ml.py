@@ -120,9 +120,11 @@ class MLStrategy(Strategy):
         decision = decide(self._inputs(outcome))
         prediction = outcome if isinstance(outcome, Prediction) else None
         self._say(decision, prediction)
-        action = self._default() if decision.action is Action.DEFAULT else decision.action
+        is_default = decision.action is Action.DEFAULT
+        action = self._default() if is_default else decision.action
         decision_id = self.next_decision_id() if is_new or action in TRADES else None
-        orders = self._trade(action, decision_id)
+        with self.based_on(None if is_default else prediction):
+            orders = self._trade(action, decision_id)
         # A standing failure is one decision; what the default behaviour does in its time are decisions of their own.
         if is_new or orders:
             self.record_decision(

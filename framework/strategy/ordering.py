@@ -21,7 +21,8 @@ class OrderOptions(TypedDict, total=False):
 
     `limit_...`, `stop_...`: give ticks or price, not both. A stop with a limit is a stop-limit order; `trail_ticks` makes it a
     trailing stop. `expires_s` makes it good till that many seconds from now. `reduce_only`, `post_only`: never enlarges or turns
-    the position; never takes.
+    the position; never takes. `as_of_ns`: market time of the last row that the prediction behind the order saw, for the gate's
+    `max_prediction_age_s`.
     """
 
     limit_ticks: int | None
@@ -35,6 +36,7 @@ class OrderOptions(TypedDict, total=False):
     post_only: bool
     reduce_only: bool
     decision_id: str | None
+    as_of_ns: int | None
 
 
 class LegOptions(TypedDict, total=False):
@@ -50,6 +52,7 @@ class LegOptions(TypedDict, total=False):
     trigger: TriggerPrice
     time_in_force: TimeInForce
     decision_id: str | None
+    as_of_ns: int | None
 
 
 class Bracket(NamedTuple):
@@ -68,6 +71,8 @@ class OrderMaker:
         self._instrument = instrument
         self._clock = clock
         self._order_ids = order_ids
+        self.as_of_ns: int | None = None
+        """What orders are based on that name nothing themselves."""
 
     def order(self, side: Side, quantity: int, **options: Unpack[OrderOptions]) -> SubmitOrder:
         """Return an order; its type follows from the prices that it has."""
@@ -94,6 +99,7 @@ class OrderMaker:
             trigger=options.get("trigger", TriggerPrice.QUOTE),
             post_only=options.get("post_only", False),
             expire_ns=expire_ns,
+            as_of_ns=options.get("as_of_ns", self.as_of_ns),
         )
 
     def bracket(self, side: Side, quantity: int, options: LegOptions) -> tuple[tuple[SubmitOrder, ...], Bracket]:
@@ -141,17 +147,18 @@ class OrderMaker:
 
 
 def _entry_options(options: LegOptions) -> OrderOptions:
-    return {
+    entry: OrderOptions = {
         "limit_ticks": options.get("limit_ticks"),
         "limit_price": options.get("limit_price"),
         "time_in_force": options.get("time_in_force", TimeInForce.DAY),
         "decision_id": options.get("decision_id"),
     }
+    return entry | {"as_of_ns": options["as_of_ns"]} if "as_of_ns" in options else entry
 
 
 def _leg_options(options: LegOptions) -> OrderOptions:
-    # A leg protects a position, and that may outlive the session.
-    return {"time_in_force": TimeInForce.GTC, "reduce_only": True, "decision_id": options.get("decision_id")}
+    # A leg protects a position, and that may outlive the session, and any prediction.
+    return {"time_in_force": TimeInForce.GTC, "reduce_only": True, "decision_id": options.get("decision_id"), "as_of_ns": None}
 
 
 def sent(order: SubmitOrder) -> OrderUpdated:

@@ -188,7 +188,12 @@ class Outgoing:
             self.hear(ExecutionReport(client_order_id=name, kind=ReportKind.CANCELED, ts_event=now_ns, reason=str(verdict)))
             return True
         report = ExecutionReport(
-            client_order_id=name, kind=ReportKind.RELEASED, ts_event=now_ns, limit_ticks=verdict.order.limit_ticks, quantity=order.quantity
+            client_order_id=name,
+            kind=ReportKind.RELEASED,
+            ts_event=now_ns,
+            limit_ticks=verdict.order.limit_ticks,
+            quantity=order.quantity,
+            seen=self._sight.seen(verdict.order),
         )
         if not self._journal.is_healthy:
             return False
@@ -204,9 +209,10 @@ class Outgoing:
         gate, now_ns = self._gate, self._clock.now_ns()
         check = gate.check_by_operator if is_by_operator else gate.check_held if is_held(order) else gate.check
         verdict = check(order, self._sight, now_ns)
-        if isinstance(verdict, Approved) and not is_recordable(verdict.order):
-            return Denied("MALFORMED", "a field has a value of the wrong type")
-        return verdict
+        if not isinstance(verdict, Approved):
+            return verdict
+        approved = msgspec.structs.replace(verdict.order, seen=self._sight.seen(order))
+        return Approved(approved) if is_recordable(approved) else Denied("MALFORMED", "a field has a value of the wrong type")
 
     def _let_out(self, order: Order, intent: SubmitOrder) -> None:
         self._blotter.counts["orders"] += 1

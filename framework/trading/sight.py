@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from framework.messages import BookInvalid, BookRecovered, BookSnapshot, SessionChanged, SubmitOrder, TradeTick
+from framework.messages import BookInvalid, BookRecovered, BookSnapshot, Seen, SessionChanged, SubmitOrder, TradeTick
 from framework.model import Instrument, Side, TradingState
 from framework.trading.blotter import Blotter, worth
 from framework.trading.journal import Journal
@@ -65,6 +65,17 @@ class Sight:
     def last_book(self, instrument_id: str) -> BookSnapshot | None:
         """Return the last sound book, also while the present one is not."""
         return self._last_books.get(instrument_id)
+
+    def seen(self, order: SubmitOrder) -> Seen:
+        """Return what an order is let out on, for the journal."""
+        instrument_id, book = order.instrument_id, self._books.get(order.instrument_id)
+        position = self.position(order.strategy_id, instrument_id)
+        waiting = self.open_quantity(order.strategy_id, instrument_id, order.side)
+        if book is None:
+            return Seen(None, 0, None, 0, 0, 0, position, waiting)
+        bid_ticks, bid_lots = (book.bid_ticks[0], book.bid_sizes[0]) if book.bid_ticks else (None, 0)
+        ask_ticks, ask_lots = (book.ask_ticks[0], book.ask_sizes[0]) if book.ask_ticks else (None, 0)
+        return Seen(bid_ticks, bid_lots, ask_ticks, ask_lots, book.ts_event, book.sequence, position, waiting)
 
     # --- RiskView ------------------------------------------------------------------------------------------------------------
 

@@ -61,6 +61,10 @@ class FifoEngine(MatchingEngine):
         self._queues: dict[tuple[Side, int], Queue] = {}
         self.unknown_orders = 0
 
+    def lots_at(self, side: Side, price_ticks: int) -> float | None:
+        """Return how many lots the log has at a price."""
+        return float(sum(self._queues.get((side, price_ticks), {}).values()))
+
     def rest(self, client_order_id: str, side: Side, limit_ticks: int, open_quantity: int) -> None:
         """Join the queue at the limit price, behind the orders that rest there."""
         place = ExactPlace(dict(self._queues.get((side, limit_ticks), {})))

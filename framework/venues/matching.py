@@ -73,6 +73,10 @@ class MatchingEngine:
         taken = self._take(side, limit_ticks, quantity)
         return [Execution(client_order_id, size, price_ticks, Liquidity.TAKER) for price_ticks, size in taken]
 
+    def lots_at(self, side: Side, price_ticks: int) -> float | None:
+        """Return how many lots of others rest at a price; None where the book does not show so far."""
+        return self._displayed(side, price_ticks)
+
     def rest(self, client_order_id: str, side: Side, limit_ticks: int, open_quantity: int) -> None:
         """Join the queue at the limit price, behind what is displayed there."""
         place = self._queue_model(self._displayed(side, limit_ticks))

@@ -71,6 +71,9 @@ class Matcher(Protocol):
     def take(self, order: OpenOrder) -> None:
         """Trade what can be traded at once (through `OpenOrders.fill`)."""
 
+    def ahead(self, order: OpenOrder) -> float | None:
+        """Return how many lots stand at its price before it, if it joins now; None where that is not known."""
+
     def rest(self, order: OpenOrder) -> None:
         """Let what is left join its queue, or end the order."""
 
@@ -203,7 +206,7 @@ class OpenOrders:
             return
         accepted.venue_order_id = f"{self._prefix}{self._run}-{next(self._numbers)}"
         self._orders[client_order_id] = accepted
-        self._report(accepted, ReportKind.ACCEPTED)
+        self._report(accepted, ReportKind.ACCEPTED, queue_ahead=self._ahead(accepted))
         self._place(accepted)
 
     def _place(self, order: OpenOrder) -> None:
@@ -221,6 +224,9 @@ class OpenOrders:
         if intent.time_in_force is TimeInForce.GTD and intent.expire_ns is not None and order.timer is None:
             order.timer = self._running_clock().call_at(intent.expire_ns, lambda: self._expire(order))
         self._matcher.rest(order)
+
+    def _ahead(self, order: OpenOrder) -> float | None:
+        return self._matcher.ahead(order) if order.rests and order.limit_ticks is not None else None
 
     def _expire(self, order: OpenOrder) -> None:
         self._matcher.advance(self._now_ns())
@@ -268,7 +274,8 @@ class OpenOrders:
             return
         keeps_place = limit_ticks == order.limit_ticks and quantity <= order.quantity
         order.quantity, order.limit_ticks = quantity, limit_ticks
-        self._report(order, ReportKind.REPLACED, quantity=quantity, limit_ticks=limit_ticks, revision=change.revision)
+        ahead = None if keeps_place else self._ahead(order)
+        self._report(order, ReportKind.REPLACED, quantity=quantity, limit_ticks=limit_ticks, revision=change.revision, queue_ahead=ahead)
         if keeps_place:
             self._matcher.resize(order)
         else:

@@ -124,6 +124,10 @@ class PaperVenue:
         """Trade what is displayed within the limit."""
         self._fill(self._engine(order).take(order.client_order_id, order.side, order.limit_ticks, order.left))
 
+    def ahead(self, order: OpenOrder) -> float | None:
+        """Return the lots that the market shows at its price."""
+        return None if order.limit_ticks is None else self._engine(order).lots_at(order.side, order.limit_ticks)
+
     def rest(self, order: OpenOrder) -> None:
         """Join the queue."""
         if order.limit_ticks is not None:

@@ -186,6 +186,10 @@ class SimulatedMarket:
         self._fill(traded.fills)
         self._emit(self._tape.prints(traded.prints, self._running_clock().now_ns()))
 
+    def ahead(self, order: OpenOrder) -> float | None:
+        """Return the lots at its price, our earlier ones too; None beyond the levels in sight."""
+        return None if order.limit_ticks is None else self._book.lots_at(order.side, order.limit_ticks)
+
     def rest(self, order: OpenOrder) -> None:
         """Join the queue, unless the order would cross."""
         limit_ticks = order.limit_ticks

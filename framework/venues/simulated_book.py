@@ -215,6 +215,13 @@ class SimulatedBook:
         self.own[client_order_id] = order
         half.own.setdefault(price_ticks, []).append(order)
 
+    def lots_at(self, side: Side, price_ticks: int) -> int | None:
+        """Return the lots at a price, ours included; None beyond the levels in sight."""
+        half = self.halves[side]
+        if half.level_of(price_ticks) >= DEPTH:
+            return None
+        return half.size_at(price_ticks) + sum(order.left for order in half.own.get(price_ticks, ()))
+
     def remove(self, client_order_id: str) -> None:
         """Take our order out."""
         order = self.own.pop(client_order_id)
