@@ -228,7 +228,10 @@ class DecisionMade(Message, frozen=True, kw_only=True, gc=False):
 
 
 class DecisionClosed(Message, frozen=True, kw_only=True, gc=False):
-    """What came of a decision is known and written down. `pnl` is net of fees, None if it closed nothing."""
+    """What came of a decision is known and written down. `pnl` is net of fees, None if it closed nothing.
+
+    `markouts_ticks` as in `Feedback`; None in journals from before it was recorded.
+    """
 
     decision_id: str
     strategy_id: str
@@ -236,6 +239,7 @@ class DecisionClosed(Message, frozen=True, kw_only=True, gc=False):
     ts_event: int
     trade_outcome: TradeOutcome | None
     pnl: Decimal | None
+    markouts_ticks: dict[str, float] | None = None
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True):

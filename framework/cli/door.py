@@ -59,7 +59,7 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ("diff", diff, "diff .tidebook backtest-state --strategy ml_futures"),
     ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
     ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),
-    ("explain", explain, "explain r1-17 --top 20"),
+    ("explain", explain, "explain ml_futures-3"),
     ("ml-service", ml_service, "ml-service --config config/main.yaml"),
     ("create-keys", create_keys, "create-keys --dir keys --client trading"),
     ("doctor", doctor, "doctor --json"),

@@ -1,4 +1,4 @@
-"""The verb explain: why a prediction said what it said, and what became of it."""
+"""The verb explain: why a prediction said what it said, or why an order was sent, and what became of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.cli.options import DEFAULT_STATE_DIR, ConfigOption, JsonOption, StateDirOption, read_config
+from framework.cli.order_view import order_view
 from framework.cli.output import say, say_json
 from framework.logs import foreign
 from framework.research.explaining import explain as explained
@@ -22,26 +23,26 @@ SCORES: Final = {
     "ece_flat": "calibration error of flat",
     "ece_direction": "of the direction",
 }
-PredictionArgument = Annotated[str, typer.Argument(metavar="PREDICTION_ID", help="The id, as the log and status show it.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A prediction's or an order's id, as log, status and state tail show it.")]
 TopOption = Annotated[int, typer.Option("--top", min=1, max=1_000, help="How many features to list.")]
 Facts = Mapping[str, Any]
 
 
 def explain(
     *,
-    prediction_id: PredictionArgument,
+    name: IdArgument,
     top: TopOption = SHOWN,
     config: ConfigOption = None,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     is_json: JsonOption = False,
 ) -> int:
-    """Show why a prediction said what it said: window, features, contributions, version, the decision, and what happened next."""
+    """Show why an order was sent and what became of it, or why a prediction said what it said (window, features, contributions)."""
     settings, _ = read_config(config)
-    found = explained(state_dir, prediction_id, window_rows=settings.training.window_rows)
+    found = explained(state_dir, name, window_rows=settings.training.window_rows)
     if is_json:
         say_json(found)
     else:
-        say(view(found, top))
+        say(order_view(found) if "order_id" in found else view(found, top))
     return int(found.get("error_exit_code", 0))
 
 

@@ -75,6 +75,7 @@ def closing(feedback: Feedback) -> DecisionClosed:
         ts_event=feedback.closed_ns,
         trade_outcome=feedback.trade_outcome,
         pnl=feedback.pnl,
+        markouts_ticks=feedback.markouts_ticks,
     )
 
 

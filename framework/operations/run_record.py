@@ -36,6 +36,8 @@ def run_started(options: StartOptions, journal: Journal, instruments: Iterable[I
         limits_digest=limits_digest(config.risk),
         strategy_digests={name: one.digest for name, one in journal.deployments().items()},
         instruments=tuple(instruments),
+        settings=config.model_dump_json(),
+        record_dir="" if options.record_dir is None else str(options.record_dir.resolve()),
     )
 
 

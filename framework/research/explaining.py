@@ -1,10 +1,8 @@
-"""Explain a prediction: what the journal has about it, what the learning process makes of its rows, and what became of it."""
+"""Explain a prediction or an order: what the journal has about it, what the learning process makes of its rows, and what became of it."""
 
 from __future__ import annotations
 
-import difflib
 import re
-import sqlite3
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +13,6 @@ from framework.errors import ConfigError, TidebookError
 from framework.explanation_job import ExplanationJob
 from framework.logs import foreign
 from framework.messages import (
-    DecisionClosed,
     DecisionMade,
     ExecutionReport,
     Prediction,
@@ -26,58 +23,43 @@ from framework.messages import (
 )
 from framework.model import NS_PER_S
 from framework.operations.state_dir import StateDir
+from framework.research.journal_ids import refuse
 from framework.research.learning_child import run_job
+from framework.research.order_story import order_story
+from framework.research.outcomes import outcome_of
 from framework.strict_yaml import load_strategy_text
 from framework.trading.journal_view import JournalView, view_journal
-from framework.wire import FeedbackItem
 
 SCRATCH_PREFIX: Final = "tidebook-explain-"
-NEAREST: Final = 3
-IDS_LOOKED_AT: Final = 200_000
 WINDOW_ROWS: Final = 100
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_NUMBERED: Final = re.compile(r"(.*?)(\d+)")
 Facts = dict[str, Any]
 
 
-def explain(state_dir: Path, prediction_id: str, *, window_rows: int = WINDOW_ROWS) -> Facts:
-    """Return everything that is known about a prediction, as plain values. Works while the framework runs and offline; blocks.
+def explain(state_dir: Path, name: str, *, window_rows: int = WINDOW_ROWS) -> Facts:
+    """Return everything that is known about a prediction or an order, as plain values. Works while the framework runs and offline; blocks.
 
     Raises `ConfigError` for an id that was never used (names the nearest), `StorageError` without a journal, `IntegrityError` for a
-    damaged one. What is gone (rows, a version) is listed under `missing`.
+    damaged one. What is gone (rows, a version) or was never recorded is listed under `missing`.
     """
-    if not _ID.fullmatch(prediction_id):
-        raise ConfigError(f"PREDICTION_ID: found {foreign(prediction_id, 80)}; allowed an id as status shows it, such as r1-17")
+    if not _ID.fullmatch(name):
+        raise ConfigError(f"ID: found {foreign(name, 80)}; allowed the id of a prediction or an order, such as r1-17 or ml_futures-3")
     state = StateDir(state_dir)
     with view_journal(state.journal) as journal:
-        failure = next((one for one in journal.mentioning(PredictionFailed, prediction_id) if one.prediction_id == prediction_id), None)
+        failure = next((one for one in journal.mentioning(PredictionFailed, name) if one.prediction_id == name), None)
         if failure is not None:
             return _failed(journal, failure)
-        prediction = _prediction(journal, prediction_id)
+        prediction = _prediction(journal, name)
+        if prediction is None:
+            return order_story(journal, state, name) or refuse(journal, name)
         known = _known(journal, state, prediction)
         rows = _shown_rows(journal, prediction.strategy_id, window_rows)
     return known | _learned(state, prediction, known.get("decision"), rows)
 
 
-def _prediction(journal: JournalView, prediction_id: str) -> Prediction:
+def _prediction(journal: JournalView, prediction_id: str) -> Prediction | None:
     found = (record.prediction for record in journal.mentioning(PredictionReceived, prediction_id))
-    exact = next((one for one in found if one.prediction_id == prediction_id), None)
-    if exact is None:
-        raise ConfigError(f"no prediction {foreign(prediction_id, 80)} in the journal{_nearest(journal, prediction_id)}")
-    return exact
-
-
-def _nearest(journal: JournalView, prediction_id: str) -> str:
-    ids = [record.prediction.prediction_id for record in journal.newest(PredictionReceived, IDS_LOOKED_AT)]
-    if not ids:
-        return "; it holds no prediction at all"
-    asked = _NUMBERED.fullmatch(prediction_id)
-    same_run = [(one, match) for one in ids if (match := _NUMBERED.fullmatch(one)) and asked and match[1] == asked[1]]
-    if asked and same_run:
-        close = sorted(same_run, key=lambda pair: abs(int(pair[1][2]) - int(asked[2])))[:NEAREST]
-        return f"; nearest: {', '.join(one for one, _ in close)}"
-    close_names = difflib.get_close_matches(prediction_id, ids[:10_000], n=NEAREST, cutoff=0.3) or ids[:NEAREST]
-    return f"; nearest: {', '.join(close_names)}"
+    return next((one for one in found if one.prediction_id == prediction_id), None)
 
 
 def _failed(journal: JournalView, failure: PredictionFailed) -> Facts:
@@ -97,7 +79,7 @@ def _known(journal: JournalView, state: StateDir, prediction: Prediction) -> Fac
         return known | {"decision": None}
     known["decision"] = _decision_facts(decision, prediction)
     known["orders"] = [_order(journal, order_id) for order_id in decision.client_order_ids]
-    known["outcome"] = _outcome(journal, state, decision)
+    known["outcome"] = outcome_of(journal, state.ml_feedback, decision.decision_id)
     return known
 
 
@@ -154,39 +136,6 @@ def _fill(report: ExecutionReport) -> Facts:
         "fee": str(report.fee),
         "liquidity": report.liquidity,
     }
-
-
-def _outcome(journal: JournalView, state: StateDir, decision: DecisionMade) -> Facts:
-    """Return how the decision ended: the journal's word, and markouts from unsent feedback or from the store of the ML process."""
-    closed = next(iter(journal.keyed(DecisionClosed, decision.decision_id)), None)
-    if closed is None:
-        return {"state": "open: its markouts or its trade have not ended, or the last second was lost"}
-    facts: Facts = {
-        "state": "closed",
-        "trade_outcome": closed.trade_outcome,
-        "pnl": str(closed.pnl) if closed.pnl is not None else None,
-        "closed_ns": closed.ts_event,
-    }
-    pending = journal.pending_feedback(decision.decision_id)
-    markouts = pending.markouts_ticks if pending is not None else _stored_markouts(state.ml_feedback, decision.decision_id)
-    return facts | ({"markouts_ticks": markouts} if markouts is not None else {})
-
-
-def _stored_markouts(path: Path, feedback_id: str) -> dict[str, float] | None:
-    """Return the markouts in the ML process's store; None where it is not there, or not to be read now."""
-    if not path.is_file():
-        return None
-    try:
-        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=1.0)
-    except sqlite3.Error:
-        return None
-    try:
-        row = database.execute("SELECT body FROM feedback WHERE feedback_id = ?", (feedback_id,)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=FeedbackItem).markouts_ticks
-    except (sqlite3.Error, msgspec.DecodeError):
-        return None
-    finally:
-        database.close()
 
 
 # --- what the learning process adds ---------------------------------------------------------------------------------------------

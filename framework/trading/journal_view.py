@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,7 @@ from framework.errors import IntegrityError, StartRefused, StorageError
 from framework.messages import Feedback, Message
 
 Kind = TypeVar("Kind", bound=Message)
+OF_ORDERS: Final = ("SubmitOrder", "ExecutionReport")
 
 
 class JournalView:
@@ -30,8 +31,28 @@ class JournalView:
 
     def keyed(self, kind: type[Kind], key: str) -> list[Kind]:
         """Return the records of a kind under a key, in order."""
-        query = "SELECT seq, body FROM records WHERE kind = ? AND record_key = ? ORDER BY seq"
-        return [self._decode(kind, seq, body) for seq, body in self._rows(query, (kind.__name__, key))]
+        return [message for _, message in self.numbered(kind, key)]
+
+    def numbered(self, kind: type[Kind], key: str) -> list[tuple[int, Kind]]:
+        """Return the records of a kind under a key with their numbers, in order."""
+        # Orders and reports have an index of their own, which is found only where the condition is spelled out.
+        of_orders = f"kind IN {OF_ORDERS} AND " if kind.__name__ in OF_ORDERS else ""
+        query = f"SELECT seq, body FROM records WHERE {of_orders}kind = ? AND record_key = ? ORDER BY seq"
+        return [(seq, self._decode(kind, seq, body)) for seq, body in self._rows(query, (kind.__name__, key))]
+
+    def until(self, kind: type[Kind], last: int) -> list[tuple[int, Kind]]:
+        """Return the records of a kind up to a number, with their numbers, in order; for kinds of which there are few."""
+        query = "SELECT seq, body FROM records WHERE kind = ? AND seq <= ? ORDER BY seq"
+        return [(seq, self._decode(kind, seq, body)) for seq, body in self._rows(query, (kind.__name__, last))]
+
+    def newest_keys(self, kind: type[Message], count: int) -> list[str]:
+        """Return the keys of the last `count` records of a kind, newest first."""
+        query = "SELECT record_key FROM records WHERE kind = ? ORDER BY seq DESC LIMIT ?"
+        return [key for (key,) in self._rows(query, (kind.__name__, count))]
+
+    def has_after(self, kind: type[Message], seq: int) -> bool:
+        """Return whether there is a record of a kind behind a number."""
+        return bool(self._rows("SELECT 1 FROM records WHERE kind = ? AND seq > ? LIMIT 1", (kind.__name__, seq)))
 
     def newest(self, kind: type[Kind], count: int) -> list[Kind]:
         """Return the last `count` records of a kind, newest first."""
@@ -47,6 +68,10 @@ class JournalView:
     def deployment(self, name: str) -> str | None:
         """Return the body of a deployment."""
         return next((body for (body,) in self._rows("SELECT body FROM deployments WHERE name = ?", (name,))), None)
+
+    def deployment_digest(self, name: str) -> str | None:
+        """Return the digest of a deployment."""
+        return next((digest for (digest,) in self._rows("SELECT digest FROM deployments WHERE name = ?", (name,))), None)
 
     def _decode(self, kind: type[Kind], seq: int, body: bytes) -> Kind:
         try:

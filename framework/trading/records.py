@@ -9,7 +9,10 @@ from framework.model import Instrument
 
 
 class RunStarted(Message, frozen=True, kw_only=True, gc=False):
-    """A run began: which code, settings and strategies, on which market. Digests are SHA-256 of what was loaded."""
+    """A run began: which code, settings and strategies, on which market. Digests are SHA-256 of what was loaded.
+
+    `settings` are the main settings in force, as JSON; `record_dir` is where the market was recorded to, if it was.
+    """
 
     ts_event: int
     run: int
@@ -22,6 +25,8 @@ class RunStarted(Message, frozen=True, kw_only=True, gc=False):
     limits_digest: str
     strategy_digests: dict[str, str]
     instruments: tuple[Instrument, ...]
+    settings: str = ""
+    record_dir: str = ""
 
 
 class RunEnded(Message, frozen=True, kw_only=True, gc=False):
