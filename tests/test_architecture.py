@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.multiplicity",
         "framework.parallel",
         "framework.plots",
+        "framework.progress",
         "framework.strict_yaml",
         "framework.parent_death",
         "framework.socket_reader",

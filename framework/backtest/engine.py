@@ -37,13 +37,13 @@ from framework.operations.options import StartOptions, Summary
 from framework.operations.reporting import summary_of
 from framework.operations.state_dir import StateDir
 from framework.operations.trading_process import TradingProcess
+from framework.progress import Progress
 from framework.research.learning_child import run_job
 from framework.trading.journal import Journal
 
 OFF, LIVE, MODEL, RECORDED = "off", "live", "model", "recorded"
 ML_FORMS: Final = "off, live, model (the champion), model:VERSION, or recorded:STATE_DIR of an earlier run"
 READY_TIMEOUT_S: Final = 60.0
-Progress = Callable[[str, float], None]
 Result = TypeVar("Result")
 
 

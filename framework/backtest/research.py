@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from framework.backtest.engine import MODEL, Plan, Progress, Run, Source, check_instrument, execute, prepare
+from framework.backtest.engine import MODEL, Plan, Run, Source, check_instrument, execute, prepare
 from framework.backtest.frames import account, fills, predictions, trades
 from framework.backtest.latency import Constant, read_latency
 from framework.backtest.measures import Tables, measure, warnings
@@ -18,6 +18,7 @@ from framework.config import MainConfig
 from framework.errors import ConfigError
 from framework.market.catalogue.reading import is_known, open_market
 from framework.operations.deployments import Deployment, read_deployment
+from framework.progress import Progress
 from framework.strict_yaml import load_main_config, read_text
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console, Group
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +26,7 @@ from framework.clock import wall_time_ns
 from framework.errors import ConfigError
 from framework.logs import foreign, reset_logging, setup_logging
 from framework.model import NS_PER_S
+from framework.progress import Progress, progress_bar
 
 LATENCY_GRID_MS: Final = (0.0, 5.0, 50.0, 250.0, 1_000.0)
 _TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?Z?")
@@ -76,7 +76,7 @@ def backtest(
         keep=_new(keep),
     )
     _check_writable(report)
-    with quiet(), progress(is_on=not is_json) as on_progress:
+    with quiet(), progress_bar(is_quiet=is_json) as on_progress:
         found, curve = _run(plan, on_progress, has_curve=report is not None)
     if report is not None:
         write_report(report, found, curve)
@@ -107,7 +107,7 @@ def latency(
     return 0
 
 
-def _run(plan: Plan, on_progress: Callable[[str, float], None], *, has_curve: bool) -> tuple[Backtest, list[dict[str, Any]]]:
+def _run(plan: Plan, on_progress: Progress, *, has_curve: bool) -> tuple[Backtest, list[dict[str, Any]]]:
     source = prepare(plan, on_progress)
     log, number, sharpes = count_try(plan, wall_time_ns())
     found = measured(execute(plan, source, on_progress), trials=number, earlier_sharpes=sharpes)
@@ -147,18 +147,6 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         reset_logging()
-
-
-@contextmanager
-def progress(*, is_on: bool) -> Iterator[Callable[[str, float], None]]:
-    """Yield a function that says how far something is: a bar on a terminal, else nothing."""
-    if not (is_on and sys.stderr.isatty()):
-        yield lambda _stage, _share: None
-        return
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("starting", total=1.0)
-        yield lambda stage, share: bars.update(task, description=stage, completed=share)
 
 
 def result_view(found: Backtest, report: Path | None) -> Group:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from framework.cli.options import JsonOption
 from framework.cli.output import say, say_json
@@ -24,6 +21,7 @@ from framework.market.catalogue.heatmap import collect, draw_html, draw_png
 from framework.market.catalogue.importing import ImportOptions, import_files
 from framework.market.catalogue.index import DEFAULT_ROOT, Catalogue, Entry
 from framework.market.catalogue.reading import Market
+from framework.progress import progress_bar
 from framework.research.data_spans import read_span
 from framework.research.data_views import catalogue_view, facts_view, findings_view, import_view
 
@@ -176,11 +174,5 @@ def _entries(catalogue: Catalogue, names: list[str] | None) -> list[Entry]:
 
 @contextmanager
 def _progress(what: str, *, is_json: bool) -> Iterator[Callable[[float, str], None]]:
-    """Show a bar on stderr, where that is a terminal and nobody asked for JSON."""
-    if is_json or not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=1.0)
-        yield lambda share, name: progress.update(task, completed=share, description=f"{what} {foreign(name, 40)}")
+    with progress_bar(is_quiet=is_json) as on_progress:
+        yield lambda share, name: on_progress(f"{what} {name}", share)

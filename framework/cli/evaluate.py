@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from framework.cli.options import DEFAULT_STATE_DIR, ConfigOption, JsonOption, StateDirOption, read_config
 from framework.cli.output import say, say_json
@@ -20,6 +16,7 @@ from framework.clock import wall_time_ns
 from framework.errors import ConfigError
 from framework.evaluation_job import BACKENDS, DEFAULT_MODEL, LABELS
 from framework.logs import foreign
+from framework.progress import progress_bar
 from framework.research.evaluating import evaluate as run_evaluation
 from framework.research.evaluating.options import EvaluationOptions, Fee
 from framework.research.evaluating.table import report_view
@@ -99,7 +96,7 @@ def evaluate(
 
 
 def _run(options: EvaluationOptions, *, is_json: bool) -> int:
-    with _progress_bar(is_quiet=is_json) as on_progress:
+    with progress_bar(is_quiet=is_json) as on_progress:
         found = run_evaluation(options, on_progress, now_ns=wall_time_ns())
     if is_json:
         say_json(found)
@@ -151,13 +148,3 @@ def _check_parts(options: EvaluationOptions, *, is_walk_forward: bool) -> None:
     for is_wrong, text in problems:
         if is_wrong:
             raise ConfigError(f"evaluate: {text}")
-
-
-@contextmanager
-def _progress_bar(*, is_quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """Show how far it is on stderr, where somebody watches."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=is_quiet or not console.is_terminal) as bar:
-        task = bar.add_task("evaluate", total=1.0)
-        yield lambda stage, share: bar.update(task, description=stage, completed=share)

@@ -22,7 +22,6 @@ from framework.cli.backtest import (
     SeedOption,
     SettingsOption,
     StrategyOption,
-    progress,
     quiet,
 )
 from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption, read_config
@@ -31,6 +30,7 @@ from framework.clock import wall_time_ns
 from framework.errors import ConfigError
 from framework.evaluation_job import BACKENDS
 from framework.logs import foreign
+from framework.progress import progress_bar
 
 SHOWN: Final = 20
 _RANGE: Final = re.compile(r"(\d+)\.\.(\d+)")
@@ -78,7 +78,7 @@ def sweep(
         latencies=tuple(latencies or ()),
         fee_factors=_read_factors(fee_factors),
     )
-    with quiet(), progress(is_on=not is_json) as on_progress:
+    with quiet(), progress_bar(is_quiet=is_json) as on_progress:
         table = run_sweep(
             plan, grid, out, on_progress=on_progress, on_try=lambda: _count(plan), backend=backend, address=address, workers=workers
         )

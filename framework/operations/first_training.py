@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from framework.market.market_data import MarketData
 from framework.messages import BookSnapshot, MarketEvent
 from framework.model import NS_PER_S
 from framework.operations.options import StartOptions
+from framework.progress import Progress
 from framework.venues.simulated import DEFAULT_START_NS, generate_history
 from framework.venues.simulated_tape import INSTRUMENT
 
@@ -39,7 +40,6 @@ class Ended(NamedTuple):
         return f"{self.state} {self.version} {self.detail}".replace("  ", " ").strip()
 
 
-Progress = Callable[[str, float], None]
 Writer = DatasetWriter | BackgroundDatasetWriter
 log = logging.getLogger("FirstTraining")
 

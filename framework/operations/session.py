@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from framework.errors import StartRefused
 from framework.logs import LogRing
@@ -20,10 +16,10 @@ from framework.operations.control import ControlServer
 from framework.operations.dashboard import Dashboard
 from framework.operations.deployments import Deployment
 from framework.operations.first_training import history_events, log_progress, record_history
-from framework.operations.options import StartOptions
 from framework.operations.reporting import snapshot_of
 from framework.operations.state_dir import StateDir
 from framework.operations.trading_process import TradingProcess
+from framework.progress import progress_bar
 from framework.strategy import MLStrategy
 
 ML_READY_TIMEOUT_S: Final = 90.0
@@ -85,7 +81,7 @@ async def _known_or_refused(process: TradingProcess) -> None:
 async def _first_model(process: TradingProcess) -> None:
     assert process.client is not None
     log.info("No model yet: training a first one on generated history of the simulated market")
-    with _progress(process.options) as report:
+    with progress_bar(is_quiet=process.options.is_headless, otherwise=log_progress(log), is_kept=True) as report:
         await record_history(history_events(process.options), process.writer, report)
         await process.trainings.run("first model, from generated history", report)
 
@@ -125,15 +121,3 @@ async def _feed_view(process: TradingProcess, ring: LogRing, view: Dashboard) ->
     while view.is_alive:
         view.show(snapshot_of(process, ring))
         await asyncio.sleep(FRAME_S)
-
-
-@contextmanager
-def _progress(options: StartOptions) -> Iterator[Callable[[str, float], None]]:
-    """Yield a function that reports how far something is: a bar on a terminal, a log line now and then elsewhere."""
-    if options.is_headless or not sys.stderr.isatty():
-        yield log_progress(log)
-        return
-    columns = (TextColumn("{task.description:<40}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task("starting", total=1.0)
-        yield lambda stage, share: bars.update(task, description=stage, completed=share)

@@ -10,7 +10,8 @@ from framework.clock import Clock
 from framework.errors import TidebookError
 from framework.inference.client import MLClient
 from framework.kernel.pacer import Pacer
-from framework.operations.first_training import Progress, train_and_wait
+from framework.operations.first_training import train_and_wait
+from framework.progress import Progress
 
 log = logging.getLogger("Tidebook")
 

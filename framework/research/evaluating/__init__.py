@@ -16,6 +16,7 @@ import msgspec
 from framework.errors import ConfigError
 from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile, EvaluationJob
 from framework.market.formats import open_source
+from framework.progress import Progress
 from framework.research.evaluating.options import EvaluationOptions, check_paths
 from framework.research.evaluating.reading import Opened, ReadFile, in_order, read_recording
 from framework.research.evaluating.scratch import scratch_directory
@@ -23,7 +24,6 @@ from framework.research.evaluating.trials import TrialLog
 from framework.research.learning_child import run_job
 
 PROCESS: Final = "ml_actor.evaluate"
-Progress = Callable[[str, float], None]
 
 
 def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) -> dict[str, object]:

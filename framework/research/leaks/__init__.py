@@ -13,6 +13,7 @@ import msgspec
 from framework.config import MainConfig
 from framework.leak_job import Finding, LeakJob, Verdict
 from framework.operations.deployments import read_deployment
+from framework.progress import Progress
 from framework.research.leaks.rows import read_market, write_rows
 from framework.research.leaks.strategies import Market, check_strategy, simulated
 from framework.research.learning_child import run_job
@@ -20,7 +21,6 @@ from framework.strict_yaml import read_text
 
 SCRATCH_PREFIX: Final = "tidebook-leaks-"
 SIGNAL: Final = 0.6
-Progress = Callable[[str, float], None]
 Found = Callable[[Finding], None]
 
 
