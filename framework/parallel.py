@@ -6,6 +6,9 @@ optional libraries are imported here and nowhere else.
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +42,8 @@ def _as_it_is(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 def _dying_with_parent(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     die_with_parent()
+    if multiprocessing.current_process().name != "MainProcess" and logging.lastResort is not None:
+        logging.lastResort.setLevel(logging.ERROR)  # nobody set up a log there; what is a fault is in the result
     return function(*arguments)
 
 
@@ -46,7 +51,9 @@ def _dying_with_parent(function: Callable[..., Any], arguments: tuple[Any, ...])
 def _loky(address: str | None, workers: int) -> Iterator[int]:
     if address is not None:
         raise ConfigError("--address: found an address for loky; allowed with --backend dask or ray")
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+    with warnings.catch_warnings(), joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        # loky replaces a worker that has grown and says so; no work is lost.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
         yield workers
 
 

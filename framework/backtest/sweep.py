@@ -11,7 +11,7 @@ import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from framework.errors import ConfigError, IntegrityError, StorageError, Tidebook
 from framework.multiplicity import expected_best
 from framework.operations.deployments import Deployment
 from framework.parallel import run_all
+from framework.progress import Progress, unseen
 
 MAX_POINTS: Final = 10_000
 FIGURES: Final = ("net", "gross", "fees", "trades", "fills", "win_rate", "max_drawdown", "exposure", "slippage_ticks")
@@ -114,21 +115,29 @@ def run_point(plan: Plan, source: Source, point: Point, digest: str) -> Done:
     return Done(point=point, digest=digest, figures={name: found[name] for name in FIGURES}, sharpe=found["deflated_sharpe"]["sharpe"])
 
 
-def sweep(
-    plan: Plan,
-    grid: Grid,
-    out: Path,
-    *,
-    on_progress: Callable[[str, float], None],
-    on_try: Callable[[], None] = lambda: None,
-    backend: str = "loky",
-    address: str | None = None,
-    workers: int = 1,
-) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """How the points of a sweep are run: told about progress, each counted before any runs, here or on a cluster."""
+
+    on_progress: Progress = unseen
+    on_try: Callable[[], None] = lambda: None
+    backend: str = "loky"
+    address: str | None = None
+    workers: int = 1
+
+
+def sweep(plan: Plan, grid: Grid, out: Path, runner: Runner) -> pl.DataFrame:
     """Run every point that `out` does not have yet, and write all of them to `out` (Parquet), best Sharpe ratio first.
 
-    Blocks. `on_try` is called for each point before any runs. Raises `ConfigError`, `StorageError`.
+    Blocks. Raises `ConfigError`, `StorageError`.
     """
+    table = _table(results(plan, grid, out, runner))
+    write_table(table, out)
+    return table
+
+
+def results(plan: Plan, grid: Grid, out: Path, runner: Runner) -> list[Done]:
+    """Return what each point of the grid found, in order; those that `<out>.jsonl` has are not run again. Blocks; raises as `sweep`."""
     points = grid.points()
     for point in points:
         planned(plan, point)  # a value that is refused is said before anything runs
@@ -138,16 +147,15 @@ def sweep(
     missing = {digest: point for digest, point in digests.items() if digest not in done}
     if missing:
         for _ in missing:
-            on_try()
-        source = prepare(plan, on_progress)
+            runner.on_try()
+        source = prepare(plan, runner.on_progress)
         calls = [(run_point, (plan, source, point, digest)) for digest, point in missing.items()]
-        for number, found in enumerate(run_all(calls, backend=backend, address=address, workers=workers), 1):
+        where = {"backend": runner.backend, "address": runner.address, "workers": runner.workers}
+        for number, found in enumerate(run_all(calls, **where), 1):  # type: ignore[arg-type]
             lines.append(found)
             done[found.digest] = found
-            on_progress(f"{len(done)} of {len(points)} points", number / len(missing))
-    table = _table([done[digest] for digest in digests])
-    _write(table, out)
-    return table
+            runner.on_progress(f"{len(done)} of {len(points)} points", number / len(missing))
+    return [done[digest] for digest in digests]
 
 
 def _digest(plan: Plan, point: Point) -> str:
@@ -202,7 +210,8 @@ def _table(results: Sequence[Done]) -> pl.DataFrame:
     return table.sort("sharpe", descending=True, nulls_last=True, maintain_order=True)
 
 
-def _write(table: pl.DataFrame, out: Path) -> None:
+def write_table(table: pl.DataFrame, out: Path) -> None:
+    """Write `table` to `out` whole. Raises `StorageError`."""
     whole = io.BytesIO()
     table.write_parquet(whole)
     replace_file(out, whole.getvalue())

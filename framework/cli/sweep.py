@@ -1,8 +1,9 @@
-"""The verb sweep: many backtests."""
+"""The verb sweep: many backtests, or a walk forward through days."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,8 +13,9 @@ from rich.table import Table
 
 from framework.backtest.engine import MODEL, Plan
 from framework.backtest.research import count_try, plan_for
-from framework.backtest.sweep import Grid, read_axis
+from framework.backtest.sweep import Grid, Runner, read_axis
 from framework.backtest.sweep import sweep as run_sweep
+from framework.backtest.walk_forward import GOALS, NET, Step, walk_forward
 from framework.cli.backtest import (
     DataOption,
     InstrumentOption,
@@ -43,6 +45,10 @@ OutOption = Annotated[Path, typer.Option("--out", metavar="OUT.parquet", help="T
 BackendOption = Annotated[str, typer.Option("--backend", metavar="|".join(BACKENDS), help="Processes here, or a cluster.")]
 AddressOption = Annotated[str | None, typer.Option("--address", metavar="HOST:PORT", help="The cluster's scheduler.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, max=1_000, help="How many processes here.")]
+WalkOption = Annotated[
+    bool, typer.Option("--walk-forward", help="Choose on the recordings so far, judge on the next: one --data for each day, in order.")
+]
+GoalOption = Annotated[str, typer.Option("--goal", metavar="|".join(GOALS), help="--walk-forward: what the chosen point has most of.")]
 
 
 def sweep(
@@ -63,13 +69,12 @@ def sweep(
     backend: BackendOption = BACKENDS[0],
     address: AddressOption = None,
     workers: WorkersOption = 1,
+    is_walk: WalkOption = False,
+    goal: GoalOption = NET,
     is_json: JsonOption = False,
 ) -> int:
     """Backtest every combination of parameters, seeds, latencies and fees; a sweep that was killed goes on where it was."""
-    if backend not in BACKENDS:
-        raise ConfigError(f"--backend: found {foreign(backend, 40)}; allowed {', '.join(BACKENDS)}")
-    if out.suffix != ".parquet" or not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: allowed a name that ends in .parquet, in a folder that is there")
+    _check(backend, goal, out)
     main, _ = read_config(settings)
     plan = plan_for(strategy, data, ml=ml, latency=latency, settings=main, instrument_id=instrument, state_dir=state_dir, seed=seed)
     grid = Grid(
@@ -79,14 +84,50 @@ def sweep(
         fee_factors=_read_factors(fee_factors),
     )
     with quiet(), progress_bar(is_quiet=is_json) as on_progress:
-        table = run_sweep(
-            plan, grid, out, on_progress=on_progress, on_try=lambda: _count(plan), backend=backend, address=address, workers=workers
-        )
-    if is_json:
+        runner = Runner(on_progress=on_progress, on_try=lambda: _count(plan), backend=backend, address=address, workers=workers)
+        if is_walk:
+            steps = walk_forward(plan, grid, out, runner, goal=goal)
+        else:
+            table = run_sweep(plan, grid, out, runner)
+    if is_walk:
+        _say_steps(steps, out, goal, is_json=is_json)
+    elif is_json:
         say_json({"out": str(out), "points": len(table), "failed": int((table["error"] != "").sum()), "best": table.head(1).to_dicts()})
     else:
         say(_view(table, out))
     return 0
+
+
+def _check(backend: str, goal: str, out: Path) -> None:
+    for name, value, allowed in (("--backend", backend, BACKENDS), ("--goal", goal, tuple(GOALS))):
+        if value not in allowed:
+            raise ConfigError(f"{name}: found {foreign(value, 40)}; allowed {', '.join(allowed)}")
+    if out.suffix != ".parquet" or not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: allowed a name that ends in .parquet, in a folder that is there")
+
+
+def _say_steps(steps: Sequence[Step], out: Path, goal: str, *, is_json: bool) -> None:
+    total = sum(GOALS[goal](step.found) for step in steps if not step.found.error)
+    hindsight = sum(step.hindsight for step in steps)
+    if is_json:
+        say_json({"out": str(out), "goal": goal, "total": total, "hindsight": hindsight, "steps": steps})
+        return
+    say(_walk_view(steps, f"Each recording with the point that those before it chose by {goal}; all of it is in {out}", goal))
+    say(f"{goal} over all of them {_cell(total)}; with hindsight {_cell(hindsight)}")
+
+
+def _walk_view(steps: Sequence[Step], title: str, goal: str) -> Table:
+    view = Table(title=title, title_justify="left")
+    for name in ("recording", "chosen"):
+        view.add_column(name, overflow="fold")
+    for name in ("before", f"{goal} here", "trades", "hindsight"):
+        view.add_column(name, justify="right", no_wrap=True)
+    for step in steps:
+        chosen = "\n".join(foreign(f"{name.removeprefix('parameters.')}={value}", 80) for name, value in step.chosen.items())
+        here = foreign(step.found.error, 60) or _cell(GOALS[goal](step.found))
+        trades = _cell(step.found.figures.get("trades"))
+        view.add_row(foreign(step.recording, 60), chosen, _cell(step.before), here, trades, _cell(step.hindsight))
+    return view
 
 
 def _count(plan: Plan) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from framework.backtest.engine import Plan
-from framework.backtest.sweep import Grid, planned, read_axis, sweep
+from framework.backtest.sweep import Grid, Runner, planned, read_axis, sweep
 from framework.errors import ConfigError, IntegrityError
 
 MakePlan = Callable[..., Plan]
@@ -23,7 +23,7 @@ def silent(_stage: str, _share: float) -> None:
 
 def test_every_combination_is_one_line_and_the_best_comes_first(plan: MakePlan, tmp_path: Path) -> None:
     tries: list[int] = []
-    table = sweep(plan(), GRID, tmp_path / "out.parquet", on_progress=silent, on_try=lambda: tries.append(1))
+    table = sweep(plan(), GRID, tmp_path / "out.parquet", Runner(on_try=lambda: tries.append(1)))
 
     assert len(table) == len(tries) == 4
     assert set(table.select("parameters.levels", "fee_factor").rows()) == {(1, 0.0), (1, 1.0), (5, 0.0), (5, 1.0)}
@@ -36,11 +36,11 @@ def test_every_combination_is_one_line_and_the_best_comes_first(plan: MakePlan, 
 
 def test_a_sweep_that_was_killed_runs_only_what_is_missing(plan: MakePlan, tmp_path: Path) -> None:
     out, tries = tmp_path / "out.parquet", []
-    whole = sweep(plan(), GRID, out, on_progress=silent)
+    whole = sweep(plan(), GRID, out, Runner())
     lines = (tmp_path / "out.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "out.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])  # killed in the middle of a write
 
-    again = sweep(plan(), GRID, out, on_progress=silent, on_try=lambda: tries.append(1))
+    again = sweep(plan(), GRID, out, Runner(on_try=lambda: tries.append(1)))
 
     assert len(tries) == 2
     assert again.equals(whole)
@@ -50,14 +50,14 @@ def test_another_recording_or_setting_is_another_sweep(plan: MakePlan, tmp_path:
     tries: list[int] = []
     small = Grid(parameters={"levels": (1,)})
     for seed in (7, 8, 8):
-        sweep(replace(plan(), seed=seed), small, tmp_path / "out.parquet", on_progress=silent, on_try=lambda: tries.append(1))
+        sweep(replace(plan(), seed=seed), small, tmp_path / "out.parquet", Runner(on_try=lambda: tries.append(1)))
 
     assert len(tries) == 2
 
 
 def test_processes_find_what_one_process_finds(plan: MakePlan, tmp_path: Path) -> None:
-    here = sweep(plan(), GRID, tmp_path / "a.parquet", on_progress=silent)
-    there = sweep(plan(), GRID, tmp_path / "b.parquet", on_progress=silent, workers=2)
+    here = sweep(plan(), GRID, tmp_path / "a.parquet", Runner())
+    there = sweep(plan(), GRID, tmp_path / "b.parquet", Runner(workers=2))
 
     assert here.equals(there)
 
@@ -81,7 +81,7 @@ def test_a_value_that_the_strategy_refuses_is_said_before_anything_runs(plan: Ma
     grid = Grid(parameters={"levels": (1, 99)})
 
     with pytest.raises(ConfigError, match="levels"):
-        sweep(plan(), grid, tmp_path / "out.parquet", on_progress=silent, on_try=lambda: tries.append(1))
+        sweep(plan(), grid, tmp_path / "out.parquet", Runner(on_try=lambda: tries.append(1)))
     assert tries == []
     assert not list(tmp_path.glob("out.*"))
 
@@ -107,4 +107,4 @@ def test_a_file_that_holds_something_else_is_refused(plan: MakePlan, tmp_path: P
     (tmp_path / "out.jsonl").write_text("a diary\n")
 
     with pytest.raises(IntegrityError, match=r"out\.jsonl:1"):
-        sweep(plan(), GRID, tmp_path / "out.parquet", on_progress=silent)
+        sweep(plan(), GRID, tmp_path / "out.parquet", Runner())

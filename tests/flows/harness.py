@@ -447,12 +447,12 @@ class TamperedFeed:
         self.inner.stop()
 
 
-def record_market(directory: Path, *, seed: int = 11, duration_s: float = 20.0) -> Path:
+def record_market(directory: Path, *, seed: int = 11, duration_s: float = 20.0, start_ns: int = DEFAULT_START_NS) -> Path:
     """Record the simulated market as nobody of ours traded in it."""
     recorder = Recorder(directory, [INSTRUMENT])
     recorder.start()
     settings = MainConfig().simulated_market
-    for event in generate_history(settings, seed=seed, start_ns=DEFAULT_START_NS, duration_s=duration_s):
+    for event in generate_history(settings, seed=seed, start_ns=start_ns, duration_s=duration_s):
         recorder.record(event)
     recorder.close()
     return directory
