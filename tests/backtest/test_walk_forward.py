@@ -102,7 +102,7 @@ def test_the_verb_shows_each_day_and_the_total_beside_hindsight(capsys: pytest.C
     for_scripts = json.loads(capsys.readouterr().out)
 
     assert "levels=1" in for_people
-    assert "net over all of them -8.00; with hindsight 4.00" in for_people
+    assert "net over all of them -8; with hindsight 4" in for_people
     assert (for_scripts["total"], for_scripts["hindsight"], for_scripts["steps"][0]["recording"]) == (-8.0, 4.0, "day2")
 
 
