@@ -523,7 +523,7 @@ def test_stop_halt_resume_and_train_reach_it(run: Run, tmp_path: Path) -> None:
 def test_the_ml_service_replaces_this_process(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.yaml").write_text("{}")
     replaced: list[Sequence[str]] = []
-    monkeypatch.setattr(verbs.os, "execv", lambda _path, argv: replaced.append(argv))
+    monkeypatch.setattr(verbs.os, "execve", lambda _path, argv, _environ: replaced.append(argv))
 
     run("ml-service", "--config", "m.yaml", "--state-dir", "s")
     run("ml-service")
@@ -576,7 +576,7 @@ def test_no_arguments_end_in_a_bug(tmp_path_factory: pytest.TempPathFactory, arg
     out, errors = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         patch.chdir(tmp_path_factory.mktemp("cli"))
-        patch.setattr(verbs.os, "execv", lambda _path, argv: None)
+        patch.setattr(verbs.os, "execve", lambda _path, argv, _environ: None)
         patch.setattr(sys, "path", [*sys.path])
         code = enter(arguments, Framework())
 

@@ -24,6 +24,7 @@ from framework.cli.options import (
 from framework.cli.output import say, say_json
 from framework.clock import wall_time_ns
 from framework.errors import ConfigError
+from framework.kernel.spawn import finding_us
 from framework.operations import curve_keys
 from framework.operations import doctor as doctors
 from framework.operations.dashboard import can_show
@@ -80,7 +81,8 @@ def ml_service(*, config: ConfigOption = None, state_dir: StateDirOption = DEFAU
     _, path = read_config(config)
     options = ["--config", str(path)] if path is not None else []
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "ml_actor", *options, "--state-dir", str(state_dir)])
+    argv = [sys.executable, "-m", "ml_actor", *options, "--state-dir", str(state_dir)]
+    os.execve(sys.executable, argv, finding_us(os.environ))
 
 
 def create_keys(

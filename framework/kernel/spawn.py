@@ -21,6 +21,12 @@ FIRST_LINE_MAX: Final = 65_536
 LOG_MAX_BYTES: Final = 16_000_000
 
 
+def finding_us(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` with our packages where we found them: wherever we were called from, a child finds the same ones."""
+    home = str(Path(__file__).resolve().parents[2])
+    return {**environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [environ.get("PYTHONPATH")])])}
+
+
 class SpawnedChild(asyncio.Protocol):
     """A program that runs in a session of its own. `first_line` of its stdout and `gone` are futures; later output is discarded.
 

@@ -14,6 +14,7 @@ from framework.config import MLServiceConfig, StrategyFile
 from framework.errors import ConfigError, IntegrityError, StartRefused, StorageError
 from framework.inference.client import MLClient, Transport
 from framework.kernel.child_process import ChildPolicy, ChildProcess, ChildState
+from framework.kernel.spawn import finding_us
 
 log = logging.getLogger("MLService")
 
@@ -172,4 +173,4 @@ def service_argv(config_path: Path | None, state_dir: Path, *, is_lockstep: bool
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the ML process: ours, with one thread per numerical library, so that trading keeps a core."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
-    return {**environ, **threads}
+    return finding_us(environ) | threads

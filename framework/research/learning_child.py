@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from framework.errors import ConfigError, IntegrityError, StartRefused, StorageError, TidebookError
+from framework.kernel.spawn import finding_us
 from framework.logs import foreign
 
 STOP_TIMEOUT_S: Final = 5.0
@@ -38,7 +39,7 @@ def run_job(module: str, job: msgspec.Struct, scratch: Path, on_line: Callable[[
     path.write_bytes(msgspec.json.encode(job))
     argv = (sys.executable, "-m", module, "--job", str(path))
     with words.open("wb") as errors, _terminated_as_interrupt():
-        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=_environment())
+        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=finding_us(os.environ))
         try:
             assert child.stdout is not None
             with child.stdout:
@@ -55,12 +56,6 @@ def run_job(module: str, job: msgspec.Struct, scratch: Path, on_line: Callable[[
             raise ChildFailed(foreign(str(result.get("reason", "")), 1_000))
         raise error(foreign(str(result.get("reason", "")), 1_000))
     return result
-
-
-def _environment() -> dict[str, str]:
-    """Return ours, with the packages where we found them: wherever we were called from, the child finds the same ones."""
-    paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _listen(stdout: IO[bytes], on_line: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from framework.kernel.spawn import FIRST_LINE_MAX, SpawnedChild, spawn
+from framework.kernel.spawn import FIRST_LINE_MAX, SpawnedChild, finding_us, spawn
 
 ROOT = Path(__file__).resolve().parents[2]
 DYING_WITH_ITS_PARENT = "from framework.parent_death import die_with_parent; die_with_parent(); print('{}', flush=True); input()"
@@ -63,3 +64,12 @@ async def test_the_end_of_our_stdin_ends_a_child_that_reads_it() -> None:
 async def test_a_program_that_is_not_there_raises() -> None:
     with pytest.raises(FileNotFoundError):
         await spawn(["/nowhere/nothing"])
+
+
+def test_a_child_finds_our_packages_wherever_it_is_called_from(tmp_path: Path) -> None:
+    command = (sys.executable, "-c", "import ml_actor, sys; print(sys.path[2])")
+    environ = finding_us({"PYTHONPATH": "/already/there"})
+
+    found = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+
+    assert found.stdout == "/already/there\n"

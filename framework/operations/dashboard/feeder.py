@@ -9,6 +9,7 @@ from typing import Final, TextIO
 
 import msgspec
 
+from framework.kernel.spawn import finding_us
 from framework.operations.dashboard.snapshot import DashboardSnapshot
 
 MIN_COLUMNS: Final = 40
@@ -46,7 +47,8 @@ class Dashboard:
         """Start the drawing process on this terminal. Takes a few ms; raises `OSError` if there can be no process."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
-            self._child = subprocess.Popen([sys.executable, "-m", "framework.operations.dashboard"], stdin=read_end)
+            argv = [sys.executable, "-m", "framework.operations.dashboard"]
+            self._child = subprocess.Popen(argv, stdin=read_end, env=finding_us(os.environ))
         except OSError:
             os.close(write_end)
             raise
