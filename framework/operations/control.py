@@ -228,7 +228,7 @@ class ControlServer:
             return self._refused("garbage", "the command does not end with a newline")
         try:
             command: AnyCommand = _COMMANDS.decode(line)
-        except (msgspec.DecodeError, RecursionError) as exc:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
             return self._refused("garbage", f"not a command: {foreign(str(exc))}")
         return command
 

@@ -233,7 +233,7 @@ def replay(journal: Journal, *, until: int | None = None, uses_snapshots: bool =
     for snapshot in journal.snapshots(until=until) if uses_snapshots else ():
         try:
             fold.restore(snapshot.body)
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             fold = JournalFold(journal)  # of another version: an older one may do, else all of the records
             continue
         after, chain = snapshot.seq, snapshot.chain

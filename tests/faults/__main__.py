@@ -3,22 +3,22 @@
     python -m tests.faults everything --seed 1 --seeds 100 --steps 1000
     python -m tests.faults all --seeds 20 --table docs/faults.md
 
-A seed that fails prints the command that replays it; the exit code is 1. `--table` writes what was run as Markdown.
+A seed that fails prints the command that replays it; the exit code is 1. `--table` writes what was run as Markdown. Commands that need
+more than virtual time (`fuzz` and others, see `docs/faults.md`) have arguments of their own: `python -m tests.faults fuzz --help`.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from tests.faults import fuzz
 from tests.faults.scenarios import SCENARIOS, mix_of
+from tests.faults.tables import markdown, parser_of, show
 from tests.faults.world import Violation, World
-
-BEGIN, END = "<!-- written by python -m tests.faults -->", "<!-- end -->"
 
 
 @dataclass
@@ -54,39 +54,36 @@ def run(name: str, seeds: range, steps: int) -> Row:
 
 def table(rows: list[Row]) -> str:
     """Return the rows as Markdown."""
-    lines = [
-        "| scenario | seeds | steps | checks of invariants | faults that struck | violations |",
-        "|---|---:|---:|---:|---|---:|",
-    ]
-    for row in rows:
-        fired = ", ".join(f"{count:,} x {name}" for name, count in sorted(row.fired.items())) or "none"
-        lines.append(f"| `{row.name}` | {row.seeds:,} | {row.steps:,} | {row.checks:,} | {fired} | {len(row.violations)} |")
-    return "\n".join(lines)
+    head = ("scenario", "seeds", "steps", "checks of invariants", "faults that struck", "violations")
+    return markdown(head, [(f"`{row.name}`", row.seeds, row.steps, row.checks, _fired(row), len(row.violations)) for row in rows])
 
 
-def write(path: Path, text: str) -> None:
-    """Put the table between its marks in a page."""
-    page = path.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+def _fired(row: Row) -> str:
+    return ", ".join(f"{count:,} x {name}" for name, count in sorted(row.fired.items())) or "none"
+
+
+def scenarios(arguments: list[str]) -> int:
+    """Run scenarios in virtual time."""
+    parser = parser_of(__doc__)
+    parser.add_argument("name", choices=[*SCENARIOS, "all", *COMMANDS])
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--steps", type=int, default=1_000, help="steps a seed")
+    options = parser.parse_args(arguments)
+    names = list(SCENARIOS) if options.name == "all" else [options.name]
+    rows = [run(name, range(options.seed, options.seed + options.seeds), options.steps) for name in names]
+    show(options, "", table(rows))
+    print(f"{sum(row.steps for row in rows):,} steps in {sum(row.took_s for row in rows):.1f} s")
+    return 1 if any(row.violations for row in rows) else 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"fuzz": fuzz.main}
+"""What is no scenario in virtual time; `python -m tests.faults NAME --help` says what each takes."""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=[*SCENARIOS, "all"])
-    parser.add_argument("--seed", type=int, default=1, help="the first seed")
-    parser.add_argument("--seeds", type=int, default=1, help="how many")
-    parser.add_argument("--steps", type=int, default=1_000, help="steps a seed")
-    parser.add_argument("--table", type=Path, help="a Markdown page with the marks to write between")
-    options = parser.parse_args()
-    names = list(SCENARIOS) if options.name == "all" else [options.name]
-    rows = [run(name, range(options.seed, options.seed + options.seeds), options.steps) for name in names]
-    print(table(rows))
-    print(f"{sum(row.steps for row in rows):,} steps in {sum(row.took_s for row in rows):.1f} s")
-    if options.table is not None:
-        write(options.table, table(rows))
-    return 1 if any(row.violations for row in rows) else 0
+    """Run what was named."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    return COMMANDS[name](sys.argv[2:]) if name in COMMANDS else scenarios(sys.argv[1:])
 
 
 if __name__ == "__main__":
