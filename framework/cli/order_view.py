@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.logs import foreign
-from framework.model import NS_PER_S
+from framework.research.record_words import clock
 
 Facts = Mapping[str, Any]
 MAX_EVENTS = 60
@@ -170,11 +169,3 @@ def _legs(found: Facts) -> list[str]:
     lines = [f"it waited for {foreign(order['parent_id'], 128)} to fill"] if order.get("parent_id") else []
     legs = [f"{foreign(one['order_id'], 128)} ({one['side']} {one['order_type']})" for one in found.get("legs", ())]
     return lines + ([f"belongs together with: {', '.join(legs[:20])}"] if legs else [])
-
-
-def clock(ns: int) -> str:
-    """Return a time for people, UTC, to the microsecond."""
-    try:
-        return f"{datetime.fromtimestamp(ns // NS_PER_S, UTC):%Y-%m-%d %H:%M:%S}.{ns % NS_PER_S // 1_000:06d}"
-    except (ValueError, OverflowError, OSError):
-        return f"{ns:>20} ns"

@@ -35,6 +35,17 @@ def say_json(value: Any) -> None:
     _flush()
 
 
+def say_line(text: str) -> bool:
+    """Print one line at once; return whether somebody may still read."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError:
+        _to_nowhere(sys.stdout)
+        return False
+    return True
+
+
 def complain(text: str) -> None:
     """Print each line of `text` on stderr as `error: ...`, escaped."""
     try:

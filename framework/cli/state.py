@@ -1,4 +1,4 @@
-"""Verbs on the journal: state verify, replay, diff, export. They only read, also while a process runs."""
+"""Verbs on the journal: state verify, replay, diff, export, tail. They only read, also while a process runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption
 from framework.cli.output import say, say_json
+from framework.cli.tail import state_tail
 from framework.errors import ConfigError, IntegrityError, StorageError
 from framework.logs import foreign
 from framework.operations import state_views as views
@@ -35,6 +36,7 @@ def build() -> typer.Typer:
         ("replay", replay, "state replay --until 1200"),
         ("diff", diff, "state diff 1200 1300"),
         ("export", export, "state export --kind ExecutionReport --out reports.jsonl"),
+        ("tail", state_tail, "state tail --follow --kind SubmitOrder --kind ExecutionReport"),
     ):
         group.command(name, epilog=f"Example: python main.py {example}")(verb)
     return group

@@ -15,7 +15,7 @@ from framework.errors import ConfigError, IntegrityError, StartRefused
 from framework.logs import foreign
 from framework.operations.state_dir import StateDir
 from framework.trading.fold import Facts, replay
-from framework.trading.journal import Journal
+from framework.trading.journal import Journal, Record
 from framework.trading.records import RunStarted
 
 _NUMBER: Final = re.compile(r"^[0-9]{1,15}$")
@@ -104,13 +104,13 @@ def lines(journal: Journal, *, since: int, until: int | None, kinds: tuple[str, 
     last = journal.last_seq if until is None else until
     for record in journal.records(*kinds):
         if since <= record.seq <= last:
-            yield {
-                "seq": record.seq,
-                "kind": record.kind,
-                "key": record.key,
-                "ts_event": record.ts_event,
-                "message": msgspec.to_builtins(record.message, builtin_types=()),
-            }
+            yield line_of(record)
+
+
+def line_of(record: Record) -> dict[str, Any]:
+    """Return a record as JSON values."""
+    message = msgspec.to_builtins(record.message, builtin_types=())
+    return {"seq": record.seq, "kind": record.kind, "key": record.key, "ts_event": record.ts_event, "message": message}
 
 
 def runs(journal: Journal) -> list[RunStarted]:

@@ -25,6 +25,7 @@ from framework.model import NS_PER_MS, NS_PER_S, OrderStatus
 from framework.operations.state_dir import StateDir
 from framework.research.gate_numbers import gate_numbers
 from framework.research.outcomes import outcome_of
+from framework.research.record_words import change_words, report_words
 from framework.trading.blotter import EXTERNAL
 from framework.trading.journal_view import JournalView
 from framework.trading.records import RunEnded, RunStarted
@@ -200,7 +201,7 @@ def _events(journal: JournalView, intent: SubmitOrder, reports: list[ExecutionRe
     order_id = intent.client_order_id
     asked: list[Message] = [*journal.keyed(ReplaceOrder, order_id), *journal.keyed(CancelOrder, order_id)]
     told += [_event(one.ts_event, *_asked(one), sent_ns) for one in asked if isinstance(one, ReplaceOrder | CancelOrder)]
-    told += [_event(one.ts_event, str(one.kind), _report_words(one), sent_ns) for one in reports]
+    told += [_event(one.ts_event, str(one.kind), report_words(one), sent_ns) for one in reports]
     return sorted(told, key=lambda one: int(one["ts_event"]))
 
 
@@ -209,21 +210,7 @@ def _event(when: int, what: str, detail: str, sent_ns: int) -> Facts:
 
 
 def _asked(one: ReplaceOrder | CancelOrder) -> tuple[str, str]:
-    if isinstance(one, CancelOrder):
-        return "cancel asked for", ""
-    wanted = {"quantity": one.quantity, "limit": one.limit_ticks, "stop": one.stop_ticks}
-    return "change asked for", ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
-
-
-def _report_words(report: ExecutionReport) -> str:
-    if _is_fill(report):
-        return f"{report.last_quantity} at {report.last_ticks}, {report.liquidity}, fee {report.fee}"
-    words = [f"limit {report.limit_ticks}"] if report.limit_ticks is not None else []
-    words += [f"{report.queue_ahead:g} lots ahead at its price"] if report.queue_ahead is not None else []
-    words += [foreign(report.reason, 200)] if report.reason else []
-    if report.seen is not None:
-        words.append(f"quotes {report.seen.bid_ticks} / {report.seen.ask_ticks}")
-    return ", ".join(words)
+    return ("cancel asked for", "") if isinstance(one, CancelOrder) else ("change asked for", change_words(one))
 
 
 def _is_fill(report: ExecutionReport) -> bool:

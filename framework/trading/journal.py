@@ -21,7 +21,7 @@ from framework.trading import records as own_records
 from framework.trading.records import SnapshotTaken
 from framework.trading.store import SCHEMA_VERSION, Deployment, Store, guarded
 
-__all__ = ["SCHEMA_VERSION", "Deployment", "Journal", "Record", "Snapshot", "is_recordable", "link"]
+__all__ = ["SCHEMA_VERSION", "Deployment", "Journal", "Record", "Snapshot", "is_kind", "is_recordable", "link"]
 _OF_ORDER: Final = "WHERE kind IN ('SubmitOrder', 'ExecutionReport') AND record_key = ?"
 SNAPSHOTS_KEPT: Final = 2
 
@@ -86,6 +86,19 @@ class Journal(Store):
             f"SELECT seq, kind, record_key, ts_event, body FROM records {where} ORDER BY seq", kinds
         ):
             yield Record(seq, kind, key, ts_event, self._decode(seq, kind, body))
+
+    def after(self, seq: int, kinds: tuple[str, ...], count: int) -> list[Record]:
+        """Return the next `count` records behind a number, of some kinds (none named: all). Sees what was committed by now."""
+        where = f"kind IN ({', '.join('?' * len(kinds))}) AND " if kinds else ""
+        query = f"SELECT seq, kind, record_key, ts_event, body FROM records WHERE {where}seq > ? ORDER BY seq LIMIT ?"
+        rows = list(self._rows(query, (*kinds, seq, count)))
+        return [Record(number, kind, key, ts_event, self._decode(number, kind, body)) for number, kind, key, ts_event, body in rows]
+
+    def place_of_last(self, count: int, kinds: tuple[str, ...]) -> int:
+        """Return the number behind which the last `count` records of some kinds are; 0 if there are fewer."""
+        where = f"WHERE kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+        rows = list(self._rows(f"SELECT seq FROM records {where} ORDER BY seq DESC LIMIT 1 OFFSET ?", (*kinds, count)))
+        return int(rows[0][0]) if rows else 0
 
     def kinds(self) -> dict[str, int]:
         """Return how many records there are of each kind."""
@@ -177,14 +190,20 @@ class Journal(Store):
     def _decode(self, seq: int, kind: str, body: bytes) -> Message:
         if kind not in self._decoders:
             message_type = getattr(messages, kind, None) or getattr(own_records, kind, None)
-            if message_type is None:
+            if not (isinstance(message_type, type) and issubclass(message_type, Message)):
                 raise TidebookError(f"{self.path}: record {seq} is of unknown kind {kind!r}")
             self._decoders[kind] = msgspec.msgpack.Decoder(message_type)
         try:
             message: Message = self._decoders[kind].decode(body)
-        except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
             raise IntegrityError(f"{self.path}: record {seq} ({kind}) cannot be read: {exc}") from exc
         return message
+
+
+def is_kind(name: str) -> bool:
+    """Return whether records may be of a kind of this name."""
+    found = getattr(messages, name, None) or getattr(own_records, name, None)
+    return isinstance(found, type) and issubclass(found, Message)
 
 
 def is_recordable(message: Message) -> bool:

@@ -88,7 +88,7 @@ def test_an_unknown_id_is_refused_with_the_nearest(made: Any) -> None:
 
 @pytest.mark.parametrize("garbage", ["", "a b", "x" * 200, "../../etc/passwd", "r1-1'; DROP TABLE records", "\x1b[31m"])
 def test_what_is_no_id_is_refused(made: Any, garbage: str) -> None:
-    with pytest.raises(ConfigError, match="^ID: found"):
+    with pytest.raises(ConfigError, match=r"^ID: found"):
         explain(made.state_dir, garbage)
 
 
