@@ -63,7 +63,7 @@ class EventClock:
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
         """Call `callback` when the clock is advanced to `when_ns` or beyond; a past time means the next advance."""
         timer = _HeapTimer(callback)
-        heapq.heappush(self._heap, (max(when_ns, self._now_ns), next(self._tiebreak), timer))
+        heapq.heappush(self._heap, (when_ns if when_ns > self._now_ns else self._now_ns, next(self._tiebreak), timer))
         if self.on_new_first is not None and self._heap[0][2] is timer:
             self.on_new_first()
         return timer

@@ -44,6 +44,7 @@ from framework.trading.journal import Journal
 OFF, LIVE, MODEL, RECORDED = "off", "live", "model", "recorded"
 ML_FORMS: Final = "off, live, model (the champion), model:VERSION, or recorded:STATE_DIR of an earlier run"
 READY_TIMEOUT_S: Final = 60.0
+SAY_EACH: Final = 256
 Result = TypeVar("Result")
 
 
@@ -234,14 +235,18 @@ class _Cut:
 
     def start(self, clock: Clock, sink: Sink, on_end: Callable[[], None]) -> None:
         """Begin."""
+        from_ns, to_ns, count = self._from_ns, self._to_ns, 0
 
         def take(event: MarketEvent) -> None:
-            if event.ts_event >= self._to_ns:
+            nonlocal count
+            if event.ts_event >= to_ns:
                 self._feed.stop()
                 on_end()
-            elif event.ts_event >= self._from_ns:
+            elif event.ts_event >= from_ns:
                 sink(event)
-            self._say()
+            count += 1
+            if count % SAY_EACH == 0:
+                self._say()
 
         self._feed.start(clock, take, on_end)
 

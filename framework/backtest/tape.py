@@ -70,6 +70,10 @@ class Tape:
             PredictionFailed: self.failures.append,
         }
 
+    def tap_of(self, kind: type[Message]) -> Callable[[Any], None] | None:
+        """Return what sees the messages of a type, None for a type that is not kept."""
+        return self._take.get(kind)
+
     def __call__(self, message: Message) -> None:
         """See one message."""
         take = self._take.get(type(message))

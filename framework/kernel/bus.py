@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from operator import attrgetter
+from typing import Any, Protocol, runtime_checkable
 
 from framework.errors import KernelError
 from framework.kernel.actor import Actor
@@ -12,19 +13,29 @@ from framework.kernel.mailbox import Mailbox
 from framework.messages import Lane, Message
 
 FaultHandler = Callable[[Actor, Message | None, Exception], None]
+Tap = Callable[[Any], None]
 _BY_RANK = attrgetter("rank")
+
+
+@runtime_checkable
+class TapByType(Protocol):
+    """A tap that wants some types of message only: it is asked once for each type, and costs the others nothing."""
+
+    def tap_of(self, kind: type[Message]) -> Tap | None:
+        """Return what sees the messages of a type, None for nothing."""
 
 
 class _Route:
     """Where messages of one type and instrument go: resolved once, then used for every message.
 
-    `count` is what was sent and is not booked yet; `is_busy` says that the receivers of CONTROL are to be woken.
+    `count` is what was sent and is not booked yet; `is_busy` says that the receivers of CONTROL are to be woken; `tap` sees it first.
     """
 
-    __slots__ = ("boxes", "count", "is_busy", "is_data", "key", "put", "puts")
+    __slots__ = ("boxes", "count", "is_busy", "is_data", "key", "put", "puts", "tap")
 
-    def __init__(self, boxes: tuple[Mailbox, ...], kind: type[Message], instrument_id: str | None) -> None:
+    def __init__(self, boxes: tuple[Mailbox, ...], kind: type[Message], instrument_id: str | None, tap: Tap | None) -> None:
         self.boxes = boxes
+        self.tap = tap
         self.is_data = kind.lane is Lane.DATA
         # A string knows its hash: every DATA message is stored under this key.
         self.key = f"{kind.__module__}.{kind.__qualname__} {instrument_id}"
@@ -54,7 +65,7 @@ class EventBus:
 
     `schedule` (for example `loop.call_soon`) is called with a callback when mail arrives outside a drain; without it the
     owner drains by hand. `on_fault` gets what a handler raises; without it, the exception leaves `drain`. `tap` sees every
-    message once, before any handler.
+    message once, before any handler (of the types that it wants, if it is a `TapByType`).
     """
 
     def __init__(
@@ -67,6 +78,7 @@ class EventBus:
     ) -> None:
         self.on_fault = on_fault
         self._tap = tap
+        self._taps: dict[type[Message], Tap | None] = {}
         self._control_max = control_max
         self._schedule = schedule
         self._boxes: dict[str, Mailbox] = {}
@@ -84,8 +96,8 @@ class EventBus:
         self._is_scheduled = False
         self._told = 0
         self._counts: Counter[str] = Counter()
-        # One look per message instead of two: many runs have neither a tap nor a scheduler.
-        self._after_sending = None if tap is None and schedule is None else self._tap_and_schedule
+        # One look per message instead of three: is somebody to be asked to drain, who was not asked yet?
+        self._may_ask = schedule is not None
 
     # --- who listens -------------------------------------------------------------------------------------------------
 
@@ -124,7 +136,7 @@ class EventBus:
 
     # --- sending -------------------------------------------------------------------------------------------------------
 
-    def publish(self, message: Message) -> None:
+    def publish(self, message: Message) -> None:  # noqa: C901 (in one piece: every call more costs each message of a run)
         """Put `message` into the mailbox of each subscriber of its type (and instrument). Never waits."""
         try:
             route = self._routes[type(message)][message.instrument_id]  # type: ignore[attr-defined]
@@ -144,8 +156,10 @@ class EventBus:
             else:
                 for put in route.puts:
                     put(message)
-        if self._after_sending is not None:
-            self._after_sending(message)
+        if route.tap is not None:
+            route.tap(message)
+        if self._may_ask:
+            self._ask_for_drain()
 
     def tell(self, actor_name: str, message: Message) -> None:
         """Put `message` into one actor's control lane. An unknown name is a counted dead letter."""
@@ -158,8 +172,12 @@ class EventBus:
             box.control_put += 1
             if not box.is_awake:
                 self._wake(box)
-        if self._after_sending is not None:
-            self._after_sending(message)
+        kind = type(message)
+        tap = self._taps[kind] if kind in self._taps else self._tap_for(kind)
+        if tap is not None:
+            tap(message)
+        if self._may_ask:
+            self._ask_for_drain()
 
     # --- delivering ----------------------------------------------------------------------------------------------------
 
@@ -168,16 +186,17 @@ class EventBus:
 
         A call from inside a handler does nothing: the drain that runs will come to that mail.
         """
-        if self._is_draining:
+        if self._is_draining or not (self._busy_routes or self._fresh or self._awake):
             return 0
-        self._is_draining = True
+        self._is_draining, self._may_ask = True, False
         handled = 0
         try:
             while handled < max_messages and (self._busy_routes or self._fresh or self._awake):
                 handled += self._round()
         finally:
             self._is_draining = False
-            if self._schedule is not None and (self._busy_routes or self._fresh or self._awake):
+            self._may_ask = self._schedule is not None and not self._is_scheduled
+            if self._may_ask and (self._busy_routes or self._fresh or self._awake):
                 self._ask_for_drain()
         return handled
 
@@ -265,9 +284,18 @@ class EventBus:
         books of one, then cost the same for one receiver and for a hundred.
         """
         fresh, boxes = self._fresh, self._fresh_for
-        self._fresh, self._fresh_for = {}, next_boxes
+        self._fresh_for = next_boxes
         if not fresh:
             return
+        if len(fresh) == 1:  # common outside of bursts, and cheaper than a dict for each receiver
+            key, message = fresh.popitem()
+            for box in boxes:
+                box.slots[key] = message
+                if not box.is_awake:
+                    box.is_awake = True
+                    self._awake.append(box)
+            return
+        self._fresh = {}
         for box in boxes:
             box.take(fresh if box is boxes[-1] else fresh.copy())
             if not box.is_awake:
@@ -279,19 +307,18 @@ class EventBus:
             box.is_awake = True
             self._awake.append(box)
 
-    def _tap_and_schedule(self, message: Message) -> None:
-        if self._tap is not None:
-            self._tap(message)
-        if self._schedule is not None:
-            self._ask_for_drain()
+    def _tap_for(self, kind: type[Message]) -> Tap | None:
+        tap = self._tap.tap_of(kind) if isinstance(self._tap, TapByType) else self._tap
+        self._taps[kind] = tap
+        return tap
 
     def _ask_for_drain(self) -> None:
-        if self._schedule is not None and not self._is_draining and not self._is_scheduled:
-            self._is_scheduled = True
+        if self._schedule is not None:
+            self._is_scheduled, self._may_ask = True, False
             self._schedule(self._scheduled_drain)
 
     def _scheduled_drain(self) -> None:
-        self._is_scheduled = False
+        self._is_scheduled, self._may_ask = False, not self._is_draining
         self.drain()
 
     def _route(self, kind: type[Message], instrument_id: str | None) -> _Route:
@@ -299,7 +326,7 @@ class EventBus:
         if instrument_id not in table:
             wanted = {name for name, only in self._subscriptions.get(kind, ()) if only is None or only == instrument_id}
             boxes = tuple(sorted((box for name, box in self._boxes.items() if name in wanted), key=_BY_RANK))
-            table[instrument_id] = _Route(self._groups.setdefault(boxes, boxes), kind, instrument_id)
+            table[instrument_id] = _Route(self._groups.setdefault(boxes, boxes), kind, instrument_id, self._tap_for(kind))
         return table[instrument_id]
 
     def _book_routes(self) -> None:

@@ -83,12 +83,22 @@ class Mailbox:
         What was sent meanwhile for a slot waits for the next run. Raises what the handler raises: the message counts as
         delivered and stands in `failed_on`, those behind it wait. Raises `KernelError` if CONTROL is overfull.
         """
-        if len(self.control) + len(self.slots) == 1:
-            return self._run_one()
-        count = self._run_control() if self.control else 0
-        if self.slots and not self.control:
-            count += self._run_data()
-        return count
+        # One message is the common case outside of bursts, for less than half the cost.
+        control, slots = self.control, self.slots
+        if len(control) + len(slots) != 1:
+            return self._run_several()
+        if control:
+            message = control.popleft()
+        else:
+            message = slots.popitem()[1]
+            self.data_delivered += 1
+        self.delivered += 1
+        try:
+            self.handle(message)
+        except Exception:
+            self.failed_on = message
+            raise
+        return 1
 
     def clear(self) -> None:
         """Drop all mail, also what a run has in hand."""
@@ -98,20 +108,11 @@ class Mailbox:
         deque(self.hand, maxlen=0)
         deque(self.data_hand, maxlen=0)
 
-    def _run_one(self) -> int:
-        # The common case outside of bursts, for less than half the cost.
-        if self.control:
-            message = self.control.popleft()
-        else:
-            message = self.slots.popitem()[1]
-            self.data_delivered += 1
-        self.delivered += 1
-        try:
-            self.handle(message)
-        except Exception:
-            self.failed_on = message
-            raise
-        return 1
+    def _run_several(self) -> int:
+        count = self._run_control() if self.control else 0
+        if self.slots and not self.control:
+            count += self._run_data()
+        return count
 
     def _run_control(self) -> int:
         # Taking the batch in one piece is half the cost of taking message by message; nobody else sends while we run.

@@ -11,6 +11,8 @@ from framework.model import NS_PER_S
 
 YIELD_AFTER_S: Final = 0.001
 YIELD_AFTER_TIMERS: Final = 64
+LOOK_AFTER_TIMERS: Final = 16
+NEVER_NS: Final = 1 << 63
 CATCH_UP_S: Final = 0.01
 
 
@@ -99,6 +101,10 @@ class Pacer:
     async def _run_timers(self, loop: asyncio.AbstractEventLoop) -> None:
         self._note_turn(loop)
         while not self._is_stopped:
+            if self._speed is None and self._run_freely(loop):
+                await asyncio.sleep(0)
+                self._note_turn(loop)
+                continue
             next_ns = self._next_ns()
             if await self._had_to_wait(loop, next_ns):
                 self._note_turn(loop)
@@ -109,6 +115,18 @@ class Pacer:
             if loop.time() >= self._yield_at[0] or self.timers_run >= self._yield_at[1]:
                 await asyncio.sleep(0)
                 self._note_turn(loop)
+
+    def _run_freely(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Run timers as long as nothing may have to be waited for; return whether it is the event loop's turn, or the end."""
+        run_next, drain, holds = self._clock.run_next, self._bus.drain, self._holds
+        limit_ns = NEVER_NS if self._until_ns is None else self._until_ns
+        yield_s, yield_at = self._yield_at
+        while not (holds or self._is_stopped) and run_next(limit_ns):
+            drain()
+            self.timers_run = count = self.timers_run + 1
+            if count >= yield_at or (count % LOOK_AFTER_TIMERS == 0 and loop.time() >= yield_s):
+                return True
+        return self._is_stopped
 
     def _step(self, limit_ns: int) -> bool:
         """Run the first timer if it is due by `limit_ns`, and what follows from it; return whether there was one."""

@@ -122,7 +122,14 @@ class ReplayFeed:
     def _deliver(self) -> None:
         sink, events, due_ns = self._sink, self._events, self._due_ns
         event = self._ahead
-        while event is not None and arrival_ns(event) <= due_ns:
+        while event is not None:
+            # `arrival_ns`, without a call for each event.
+            kind = type(event)
+            at_ns = event.ts_recv if kind is BookSnapshot or kind is TradeTick else event.ts_event  # type: ignore[union-attr]
+            if at_ns > due_ns:
+                self._due_ns = at_ns
+                self._timer = self._clock.call_at(at_ns, self._deliver)
+                return
             self.delivered += 1
             sink(event)
             if self._timer is None:  # the sink stopped us

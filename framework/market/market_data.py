@@ -26,6 +26,8 @@ class _Watch:
 
     __slots__ = (
         "arrived_ns",
+        "ask_ticks",
+        "bid_ticks",
         "books_since_check",
         "checked_ns",
         "gap_ns",
@@ -49,6 +51,8 @@ class _Watch:
         self.is_sound = False
         self.spell = ""  # the reason that opened the present bad spell
         self.suspects: deque[tuple[str, int]] = deque(maxlen=CONFIRMATIONS)
+        self.bid_ticks: tuple[int, ...] = ()
+        self.ask_ticks: tuple[int, ...] = ()
         self.mid = 0  # bid + ask of the last sound two-sided book
         self.sequence: int | None = None
         self.ts: int | None = None
@@ -134,7 +138,7 @@ class MarketData:
     # --- one event at a time ---------------------------------------------------------------------------------------------
 
     def _accept_book(self, watch: _Watch, book: BookSnapshot) -> None:
-        reason = _fault_in(book) or _fault_in_order(watch, book)
+        reason = _fault_in(book, watch) or _fault_in_order(watch, book)
         if reason == "repeat":
             self.refused[reason] += 1
             return
@@ -144,8 +148,9 @@ class MarketData:
         if watch.is_open and watch.ts is not None and book.ts_event - watch.ts > watch.gap_ns:
             self._split_session(watch, book.ts_event)
         watch.ts, watch.sequence = book.ts_event, book.sequence
-        if book.bid_ticks and book.ask_ticks:
-            watch.mid = book.bid_ticks[0] + book.ask_ticks[0]
+        bids, asks = watch.bid_ticks, watch.ask_ticks = book.bid_ticks, book.ask_ticks
+        if bids and asks:
+            watch.mid = bids[0] + asks[0]
         watch.arrived_ns = self._clock.now_ns()
         watch.books_since_check += 1
         if not watch.is_sound:
@@ -221,12 +226,13 @@ class MarketData:
         return max(self._stale_after_ns, STALE_GAPS * watch.usual_gap_ns)
 
 
-def _fault_in(book: BookSnapshot) -> str:
-    """Return what is wrong with `book` taken alone, or an empty string."""
+def _fault_in(book: BookSnapshot, watch: _Watch) -> str:
+    """Return what is wrong with `book` taken alone, or an empty string. Prices that the last sound book had need no second look."""
     if not _is_whole(book):
         return "not_whole_numbers"
     bids, asks = book.bid_ticks, book.ask_ticks
-    fault = _fault_in_side(bids, book.bid_sizes, gt) or _fault_in_side(asks, book.ask_sizes, lt)
+    fault = _fault_in_sizes(bids, book.bid_sizes) or (bids != watch.bid_ticks and _fault_in_ticks(bids, gt))
+    fault = fault or _fault_in_sizes(asks, book.ask_sizes) or (asks != watch.ask_ticks and _fault_in_ticks(asks, lt))
     if fault:
         return fault
     if bids and asks and bids[0] >= asks[0]:
@@ -243,19 +249,24 @@ def _is_whole(book: BookSnapshot) -> bool:
         return False
 
 
-def _fault_in_side(ticks: tuple[int, ...], sizes: tuple[int, ...], in_order: Callable[[int, int], bool]) -> str:
+def _fault_in_sizes(ticks: tuple[int, ...], sizes: tuple[int, ...]) -> str:
     if len(ticks) != len(sizes):
         return "ragged"
+    if not ticks:
+        return ""
+    if min(sizes) <= 0:
+        return "size_not_positive"
+    return "" if max(sizes) <= INT32_MAX else "out_of_range"
+
+
+def _fault_in_ticks(ticks: tuple[int, ...], in_order: Callable[[int, int], bool]) -> str:
     if not ticks:
         return ""
     if len(ticks) > LEVELS:
         return "too_deep"
     if not all(map(in_order, ticks, ticks[1:])):
         return "unsorted"
-    if min(sizes) <= 0:
-        return "size_not_positive"
-    is_in_range = max(sizes) <= INT32_MAX and abs(ticks[0]) <= INT32_MAX and abs(ticks[-1]) <= INT32_MAX
-    return "" if is_in_range else "out_of_range"
+    return "" if abs(ticks[0]) <= INT32_MAX and abs(ticks[-1]) <= INT32_MAX else "out_of_range"
 
 
 def _fault_in_order(watch: _Watch, book: BookSnapshot) -> str:

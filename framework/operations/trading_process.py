@@ -13,6 +13,7 @@ from framework.dataset import BackgroundDatasetWriter, DatasetWriter
 from framework.errors import StoppedByKill, StorageError
 from framework.inference.client import MLClient
 from framework.inference.samples import SampleRecorder
+from framework.kernel.bus import Tap, TapByType
 from framework.kernel.loop_lag import LoopLagMonitor
 from framework.kernel.pacer import Pacer
 from framework.market.bars import BarBuilder
@@ -42,6 +43,8 @@ from framework.trading.snapshots import SnapshotKeeper
 FLUSH_S: Final = 1.0
 PREDICTIONS_SHOWN: Final = 6
 CLEAN: Final = "ended_in_order"
+COUNTED: Final = (PredictionReceived, PredictionFailed, DecisionMade, MLStateChanged, StrategyQuarantined, TradeTick)
+"""What a `Tally` looks at."""
 WIND_DOWN_S: Final = 1.0
 FEEDBACK_WAIT_S: Final = 2.0
 log = logging.getLogger("Tidebook")
@@ -57,6 +60,13 @@ class Tally:
     last_predictions: dict[str, deque[Prediction]] = field(default_factory=dict)
     last_trades: dict[str, int] = field(default_factory=dict)
 
+    def tap_of(self, kind: type[Message]) -> Tap | None:
+        """Return what sees the messages of a type: this, what comes after it, or nothing."""
+        after = self.then.tap_of(kind) if isinstance(self.then, TapByType) else self.then
+        if kind is TradeTick and after is None:
+            return self._note_trade
+        return self if kind in COUNTED else after
+
     def __call__(self, message: Message) -> None:
         """See one message."""
         kind = type(message)
@@ -66,10 +76,13 @@ class Tally:
             self.counts["decisions"] += 1
         elif kind is MLStateChanged or kind is StrategyQuarantined:
             self._write(message)
-        elif kind is TradeTick and isinstance(message, TradeTick):
-            self.last_trades[message.instrument_id] = message.price_ticks
+        elif isinstance(message, TradeTick):
+            self._note_trade(message)
         if self.then is not None:
             self.then(message)
+
+    def _note_trade(self, tick: TradeTick) -> None:
+        self.last_trades[tick.instrument_id] = tick.price_ticks
 
     def _note_prediction(self, message: Message) -> None:
         if isinstance(message, PredictionReceived):

@@ -53,6 +53,8 @@ class ExactPlace:
 class FifoEngine(MatchingEngine):
     """Match the orders of one instrument by the log of everybody's orders, which is read up to the time that `advance` names."""
 
+    reads_ahead = True
+
     def __init__(self, log: Iterator[OrderChange]) -> None:
         super().__init__()
         self._log = log

@@ -54,6 +54,9 @@ class Resting:
 class MatchingEngine:
     """Match the orders of one instrument. Deterministic, no clock: callers say what happens in which order."""
 
+    reads_ahead = False
+    """Whether `advance` has anything to say."""
+
     def __init__(self, queue_model: QueueModel = RiskAverse) -> None:
         self._queue_model = queue_model
         self._book: BookSnapshot | None = None
@@ -109,6 +112,9 @@ class MatchingEngine:
             if left:
                 self._left[side] = dict(self._refreshed(side, left, book))
         self._book = book
+        if not self._is_reached(book):
+            self._show(book)
+            return []
         fills: list[Execution] = []
         for order in self._in_priority():
             taken = self._take(order.side, order.limit_ticks, order.open_quantity)
@@ -120,7 +126,7 @@ class MatchingEngine:
 
     def on_trade(self, tick: TradeTick) -> list[Execution]:
         """Take the next trade tick and return what it fills."""
-        if tick.aggressor is None:
+        if tick.aggressor is None or not self._is_traded_at(tick):
             return []
         fills = []
         left = tick.size
@@ -138,6 +144,32 @@ class MatchingEngine:
         return self._settle(fills)
 
     # --- inside ----------------------------------------------------------------------------------------------------------
+
+    def _is_reached(self, book: BookSnapshot) -> bool:
+        """Return whether the other side of a book reaches any of our orders."""
+        bids, asks = book.bid_ticks, book.ask_ticks
+        for order in self.resting.values():
+            if order.side is Side.BUY:
+                if asks and asks[0] <= order.limit_ticks:
+                    return True
+            elif bids and bids[0] >= order.limit_ticks:
+                return True
+        return False
+
+    def _is_traded_at(self, tick: TradeTick) -> bool:
+        """Return whether a trade was at or through the price of any of our orders on the side that it hit."""
+        hit, price_ticks = Side.SELL if tick.aggressor is Side.BUY else Side.BUY, tick.price_ticks
+        for order in self.resting.values():
+            if order.side is hit and (order.limit_ticks >= price_ticks if hit is Side.BUY else order.limit_ticks <= price_ticks):
+                return True
+        return False
+
+    def _show(self, book: BookSnapshot) -> None:
+        """Show a book that fills nothing to our orders."""
+        for order in self.resting.values():
+            displayed = self._displayed(order.side, order.limit_ticks)
+            if displayed is not None:
+                order.place.see(displayed, book.ts_event)
 
     def _in_priority(self, side: Side | None = None) -> list[Resting]:
         orders = (order for order in self.resting.values() if side in (None, order.side))
@@ -189,7 +221,9 @@ class MatchingEngine:
         ticks, sizes = (self._book.bid_ticks, self._book.bid_sizes) if side is Side.BUY else (self._book.ask_ticks, self._book.ask_sizes)
         if price_ticks in ticks:
             return sizes[ticks.index(price_ticks)]
-        is_deeper = not ticks or (ticks[-1] - price_ticks) * side.sign > 0
+        if not ticks:
+            return None
+        is_deeper = ticks[-1] > price_ticks if side is Side.BUY else ticks[-1] < price_ticks
         return None if is_deeper else 0
 
 

@@ -47,9 +47,10 @@ class PaperVenue:
         self._instruments = {instrument.instrument_id: instrument for instrument in instruments}
         self._engines = _engines(settings, self._instruments, order_logs or {})
         self._closed: dict[str, str] = {}
-        self._on_event: dict[type, Callable[[Any], None]] = {
-            BookSnapshot: lambda book: self._fill(self._engines[book.instrument_id].on_book(book)),
-            TradeTick: lambda tick: self._fill(self._engines[tick.instrument_id].on_trade(tick)),
+        self._is_behind = settings.feed_latency_ms > 0
+        self._on_event: dict[type, Callable[[MatchingEngine, Any], list[Execution]]] = {
+            BookSnapshot: lambda engine, book: engine.on_book(book),
+            TradeTick: lambda engine, tick: engine.on_trade(tick),
             SessionChanged: self._on_session,
         }
 
@@ -86,22 +87,29 @@ class PaperVenue:
     def on_market(self, event: MarketEvent) -> None:
         """Match resting orders against a market event."""
         handler = self._on_event.get(type(event))
-        if handler is not None and event.instrument_id in self._engines:
+        engine = self._engines.get(event.instrument_id)
+        if handler is None or engine is None:
+            return
+        if self._is_behind:
             self._desk.catch_up(event.ts_event)
-            self._fill(self._engines[event.instrument_id].advance(arrival_ns(event)))
-            handler(event)
+        if engine.reads_ahead:
+            self._fill(engine.advance(arrival_ns(event)))
+        fills = handler(engine, event)
+        if fills:
+            self._fill(fills)
 
-    def _on_session(self, session: SessionChanged) -> None:
+    def _on_session(self, engine: MatchingEngine, session: SessionChanged) -> list[Execution]:
         instrument_id = session.instrument_id
         if session.is_open:
             self._closed.pop(instrument_id, None)
-            return
+            return []
         self._closed[instrument_id] = "trading is halted" if session.is_halt else "session is closed"
         for order in self._desk.of(instrument_id):
             if order.intent.time_in_force is TimeInForce.DAY and not session.is_halt:
                 self.remove(order)
                 self._desk.end(order, ReportKind.EXPIRED, reason=f"session closed ({session.reason})")
-        self._engines[instrument_id].close()
+        engine.close()
+        return []
 
     def _fill(self, fills: Iterable[Execution]) -> None:
         for fill in fills:
@@ -144,7 +152,8 @@ class PaperVenue:
     def advance(self, now_ns: int) -> None:
         """Read the logs of orders up to now."""
         for engine in self._engines.values():
-            self._fill(engine.advance(now_ns))
+            if engine.reads_ahead:
+                self._fill(engine.advance(now_ns))
 
     def _engine(self, order: OpenOrder) -> MatchingEngine:
         return self._engines[order.intent.instrument_id]
