@@ -221,6 +221,30 @@ def test_the_tap_sees_every_message_once_before_any_handler() -> None:
     assert seen == [trade(1)]
 
 
+def test_a_tap_by_type_is_asked_once_a_type_and_sees_what_it_wants_told_or_published() -> None:
+    asked: list[type[Message]] = []
+    seen: list[Message] = []
+
+    class OnlyTrades:
+        def tap_of(self, kind: type[Message]) -> Callable[[Message], None] | None:
+            asked.append(kind)
+            return seen.append if kind is TradeTick else None
+
+        def __call__(self, message: Message) -> None:
+            raise AssertionError("nobody calls the whole of it")
+
+    bus = EventBus(tap=OnlyTrades())
+    bus.register(Listener("one"))
+    for number in (1, 2):
+        bus.publish(trade(number))
+        bus.publish(book(number))
+        bus.tell("one", trade(10 + number))
+
+    assert seen == [trade(1), trade(11), trade(2), trade(12)]
+    assert sorted(kind.__name__ for kind in set(asked)) == ["BookSnapshot", "TradeTick"]
+    assert len(asked) <= 3  # once for telling, once for each route
+
+
 operations = st.lists(
     st.one_of(
         st.tuples(st.just("trade"), st.sampled_from(("A.X", "B.X"))),
