@@ -38,7 +38,7 @@ def run_job(module: str, job: msgspec.Struct, scratch: Path, on_line: Callable[[
     path, words = scratch / "job.json", scratch / "child.log"
     path.write_bytes(msgspec.json.encode(job))
     argv = (sys.executable, "-m", module, "--job", str(path))
-    with words.open("wb") as errors, _terminated_as_interrupt():
+    with words.open("wb") as errors, terminated_as_interrupt():
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=finding_us(os.environ))
         try:
             assert child.stdout is not None
@@ -91,8 +91,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind as an interrupt does, so that child and scratch directory go with us."""
+def terminated_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM unwind as an interrupt does, so that child and scratch directory go with us. Only in the main thread."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from framework.errors import StorageError
+from framework.research.learning_child import terminated_as_interrupt
 
 PREFIX: Final = "tidebook-evaluate-"
 
@@ -25,7 +24,7 @@ def scratch_directory() -> Iterator[Path]:
         directory = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True)
     except OSError as exc:
         raise StorageError(f"no scratch directory in {tempfile.gettempdir()}: {exc.strerror}; set TMPDIR to another one") from exc
-    with directory as path, _terminated_as_interrupt():
+    with directory as path, terminated_as_interrupt():
         yield Path(path)
 
 
@@ -45,15 +44,3 @@ def _is_alive(pid: int) -> bool:
     except (OSError, OverflowError):  # somebody else's, or no number that a process can have
         return True
     return True
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
