@@ -231,8 +231,9 @@ def _fault_in(book: BookSnapshot, watch: _Watch) -> str:
     if not _is_whole(book):
         return "not_whole_numbers"
     bids, asks = book.bid_ticks, book.ask_ticks
-    fault = _fault_in_sizes(bids, book.bid_sizes) or (bids != watch.bid_ticks and _fault_in_ticks(bids, gt))
-    fault = fault or _fault_in_sizes(asks, book.ask_sizes) or (asks != watch.ask_ticks and _fault_in_ticks(asks, lt))
+    fault = "" if bids == watch.bid_ticks and _are_sizes(bids, book.bid_sizes) else _fault_in_side(bids, book.bid_sizes, gt)
+    if not fault and not (asks == watch.ask_ticks and _are_sizes(asks, book.ask_sizes)):
+        fault = _fault_in_side(asks, book.ask_sizes, lt)
     if fault:
         return fault
     if bids and asks and bids[0] >= asks[0]:
@@ -249,24 +250,23 @@ def _is_whole(book: BookSnapshot) -> bool:
         return False
 
 
-def _fault_in_sizes(ticks: tuple[int, ...], sizes: tuple[int, ...]) -> str:
+def _are_sizes(ticks: tuple[int, ...], sizes: tuple[int, ...]) -> bool:
+    return len(ticks) == len(sizes) and (not sizes or (min(sizes) > 0 and max(sizes) <= INT32_MAX))
+
+
+def _fault_in_side(ticks: tuple[int, ...], sizes: tuple[int, ...], in_order: Callable[[int, int], bool]) -> str:
     if len(ticks) != len(sizes):
         return "ragged"
-    if not ticks:
-        return ""
-    if min(sizes) <= 0:
-        return "size_not_positive"
-    return "" if max(sizes) <= INT32_MAX else "out_of_range"
-
-
-def _fault_in_ticks(ticks: tuple[int, ...], in_order: Callable[[int, int], bool]) -> str:
     if not ticks:
         return ""
     if len(ticks) > LEVELS:
         return "too_deep"
     if not all(map(in_order, ticks, ticks[1:])):
         return "unsorted"
-    return "" if abs(ticks[0]) <= INT32_MAX and abs(ticks[-1]) <= INT32_MAX else "out_of_range"
+    if min(sizes) <= 0:
+        return "size_not_positive"
+    is_in_range = max(sizes) <= INT32_MAX and abs(ticks[0]) <= INT32_MAX and abs(ticks[-1]) <= INT32_MAX
+    return "" if is_in_range else "out_of_range"
 
 
 def _fault_in_order(watch: _Watch, book: BookSnapshot) -> str:

@@ -52,6 +52,13 @@ def test_a_bad_book_is_counted_told_and_kept_from_everybody(rig: Any, book: Any,
     assert not rig.market_data.is_sound("ESH4.GLBX")
 
 
+def test_of_several_faults_the_same_one_is_named_whether_or_not_the_prices_were_seen_before(rig: Any, book: Any) -> None:
+    both = {"bid_ticks": (99, 100), "bid_sizes": (0, 5)}
+    rig.send(book(0), book(1, **both), book(2), book(3, bid_sizes=(0, 5), ask_ticks=(102, 101)))
+
+    assert counts(rig.market_data) == {"unsorted": 1, "size_not_positive": 1}
+
+
 @pytest.mark.parametrize("text", ["101", None, 101.0, [101]])
 def test_what_is_no_whole_number_is_refused_wherever_it_stands(rig: Any, book: Any, text: Any) -> None:
     for field in ("bid_ticks", "bid_sizes", "ask_ticks", "ask_sizes"):
