@@ -169,7 +169,8 @@ def _facts(act: Act, shift_ns: int) -> tuple[object, ...]:
         ids = (message.decision_id, message.prediction_id, message.client_order_ids)
         return (act.what, act.ts_event - shift_ns, message.action, message.reason, message.confidence, message.position_lots, *ids)
     if isinstance(message, SubmitOrder):
-        return (act.what, msgspec.structs.replace(message, ts_event=message.ts_event - shift_ns))
+        as_of_ns = None if message.as_of_ns is None else message.as_of_ns - shift_ns
+        return (act.what, msgspec.structs.replace(message, ts_event=message.ts_event - shift_ns, as_of_ns=as_of_ns))
     return (act.what, act.ts_event - shift_ns, getattr(message, "client_order_id", ""))
 
 
