@@ -1,13 +1,15 @@
 """Find an OpenMP runtime for LightGBM on machines that have none installed.
 
 LightGBM's wheel needs the system's `libgomp.so.1`, which a bare machine lacks; scikit-learn's wheel brings a copy under
-another name. A training child is started with a library path on which that copy has the name that LightGBM asks for.
+another name. A training child is started with a library path on which that copy has the name that LightGBM asks for; a process
+that runs already can `preload` it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+import tempfile
 from pathlib import Path
 
 SONAME = "libgomp.so.1"
@@ -46,3 +48,21 @@ def openmp_environment(link_dir: Path) -> dict[str, str]:
     link.unlink(missing_ok=True)
     link.symlink_to(bundled)
     return {"LD_LIBRARY_PATH": str(link_dir)}
+
+
+def preload() -> bool:
+    """Load the bundled copy into this process under the name that LightGBM asks for, where the system has none; return whether it did.
+
+    To be called before LightGBM is imported. The loader knows a library by the name inside it (DT_SONAME), so a copy with another
+    name is loaded, and needs no file afterwards.
+    """
+    bundled = None if has_system_openmp() else bundled_openmp()
+    if bundled is None:
+        return False
+    own_name = bundled.name.encode() + b"\0"
+    content = bundled.read_bytes().replace(own_name, SONAME.encode().ljust(len(own_name), b"\0"))
+    with tempfile.TemporaryDirectory(prefix="openmp-") as folder:
+        copy = Path(folder) / SONAME
+        copy.write_bytes(content)
+        ctypes.CDLL(str(copy), mode=ctypes.RTLD_GLOBAL)
+    return True

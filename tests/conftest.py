@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from ml_actor import openmp
+
+openmp.preload()  # on a machine without OpenMP, tests that fit trees in this process need it before LightGBM is imported
+
 # A run of the tests says the same thing twice; to search for more, set HYPOTHESIS_PROFILE=search.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.register_profile("search", deadline=None)
