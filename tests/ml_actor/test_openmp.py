@@ -30,8 +30,6 @@ def test_a_bare_machine_gets_the_wheels_copy_under_the_name_that_is_asked_for(tm
 def test_a_process_that_runs_can_load_the_copy_under_the_name_that_is_asked_for() -> None:
     script = """
 import ctypes
-import subprocess
-import sys
 from ml_actor import openmp
 openmp.has_system_openmp = lambda: False
 assert openmp.preload()
