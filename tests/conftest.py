@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from hypothesis import settings
 
 from ml_actor import openmp
 
-openmp.preload()  # on a machine without OpenMP, tests that fit trees in this process need it before LightGBM is imported
+# A machine without OpenMP: this process needs it before LightGBM is imported, and those that tests start find it by this path.
+openmp.preload()
+_LIBRARIES = tempfile.TemporaryDirectory(prefix="tests-openmp-")
+os.environ.update(openmp.openmp_environment(Path(_LIBRARIES.name)))
+# Else joblib warns where the machine does not tell its cores, as in a container.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count() or 1))
 
 # A run of the tests says the same thing twice; to search for more, set HYPOTHESIS_PROFILE=search.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
