@@ -11,10 +11,10 @@ from hypothesis import settings
 
 from ml_actor import openmp
 
-# A machine without OpenMP: this process needs it before LightGBM is imported, and those that tests start find it by this path.
-openmp.preload()
+# A machine without OpenMP: those that tests start find it by this path, and this process needs it before LightGBM is imported.
 _LIBRARIES = tempfile.TemporaryDirectory(prefix="tests-openmp-")
 os.environ.update(openmp.openmp_environment(Path(_LIBRARIES.name)))
+openmp.preload()
 # Else joblib warns where the machine does not tell its cores, as in a container.
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(os.cpu_count() or 1))
 

@@ -1,4 +1,4 @@
-"""The child process of an explanation: nothing is fitted here, and no learning library is loaded.
+"""The child process of an explanation: nothing is fitted here.
 
     python -m ml_actor.explanation --job FILE.json
 
@@ -11,12 +11,16 @@ import sys
 from collections.abc import Sequence
 
 from framework.explanation_job import ExplanationJob
-from ml_actor.explanation.account import explain
+from ml_actor import openmp
 from ml_actor.job_process import run_job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job in this process; the result is the last line of stdout."""
+    openmp.preload()
+    # What it needs of the models imports LightGBM, which a machine without OpenMP can only load from here on.
+    from ml_actor.explanation.account import explain
+
     return run_job(
         arguments,
         prog="ml_actor.explanation",
