@@ -173,8 +173,8 @@ class TrainingChild:
             return
         process.terminate()
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await process.wait()
+            # This runs in a task that was cancelled: there `asyncio.timeout` of Python 3.11.2 does not raise, and no kill would follow.
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
         except TimeoutError:
             process.kill()
             await process.wait()
