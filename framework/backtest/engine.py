@@ -32,7 +32,7 @@ from framework.errors import ConfigError, StartRefused
 from framework.market.feed import Feed, Sink
 from framework.messages import MarketEvent
 from framework.model import NS_PER_S, Instrument
-from framework.operations.deployments import Deployment
+from framework.operations.deployments import Deployment, remember
 from framework.operations.options import StartOptions, Summary
 from framework.operations.reporting import summary_of
 from framework.operations.state_dir import StateDir
@@ -45,6 +45,8 @@ OFF, LIVE, MODEL, RECORDED = "off", "live", "model", "recorded"
 ML_FORMS: Final = "off, live, model (the champion), model:VERSION, or recorded:STATE_DIR of an earlier run"
 READY_TIMEOUT_S: Final = 60.0
 SAY_EACH: Final = 256
+DEPLOYED_NS: Final = 0
+"""When a backtest deploys its strategy: before all market time, the same in every repetition."""
 Result = TypeVar("Result")
 
 
@@ -141,6 +143,8 @@ async def _execute(plan: Plan, source: Source, on_progress: Progress) -> Run:
             shutil.copytree(models, state.models, dirs_exist_ok=True)
         journal = Journal(state.journal if plan.keep else ":memory:")
         stack.callback(journal.close)
+        # As `deploy-strategy` does: buffers get as many rows as it asks for, and the run's record has its digest.
+        remember(journal, plan.deployment, DEPLOYED_NS)
         tape = Tape()
         process = build(
             _options(plan, source, state),

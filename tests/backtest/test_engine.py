@@ -15,7 +15,8 @@ from framework.backtest.latency import Constant, Lognormal
 from framework.errors import ConfigError, IntegrityError, StartRefused, TidebookError
 from framework.messages import SubmitOrder
 from framework.model import NS_PER_S
-from framework.operations.deployments import Deployment
+from framework.operations.deployments import Deployment, read_deployment
+from framework.operations.state_views import reading, runs
 from framework.strategy import Strategy
 from framework.trading.journal import Journal
 
@@ -106,6 +107,24 @@ def test_what_it_keeps_is_an_ordinary_journal(plan: MakePlan, tmp_path: Path) ->
     journal = Journal(tmp_path / "kept" / "journal.sqlite")
     assert sum(1 for record in journal.records("SubmitOrder") if isinstance(record.message, SubmitOrder)) == run.summary.orders > 0
     journal.close()
+
+
+def test_a_strategy_may_ask_for_more_rows_than_training_shows(plan: MakePlan) -> None:
+    shipped = plan()
+    text = shipped.deployment.text.replace("max_dom_history: 100 ", "max_dom_history: 250 ")
+    hungry = replace(shipped, deployment=read_deployment(text, "hungry.yaml"))
+    assert hungry.deployment.file.max_dom_history == 250 > hungry.settings.training.window_rows
+
+    assert orders(go(hungry)) == orders(go(shipped)) != b""
+
+
+def test_the_record_of_a_run_says_which_strategy_ran(plan: MakePlan, tmp_path: Path) -> None:
+    made = replace(plan(), keep=tmp_path / "kept")
+    go(made)
+
+    with reading(tmp_path / "kept") as journal:
+        [started] = runs(journal)
+    assert started.strategy_digests == {"book_imbalance": made.deployment.digest}
 
 
 class Raising(Strategy):
