@@ -233,13 +233,10 @@ class Blotter:
         order = self.find(report.client_order_id)
         if order is None:
             return False
-        if report.kind is ReportKind.FILLED:
-            return bool(report.trade_id) and report.trade_id in order.trade_ids
         if report.kind in _SAME_END and order.status is _SAME_END[report.kind]:
             self.unconfirmed.pop(report.client_order_id, None)
             return True
-        is_same = report.quantity in (None, order.quantity) and report.limit_ticks in (None, order.limit_ticks)
-        return report.kind is ReportKind.ACCEPTED and is_same and order.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+        return order.knows(report)
 
     # --- looking orders up ---------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ FILLED reports are not here: they move by quantity, in any state (`Order.apply`)
 as an anomaly: a venue's text can be wrong, repeated or late."""
 _ANSWERS: Final = (R.REPLACED, R.REPLACE_REJECTED)
 _TELL_TERMS: Final = (R.ACCEPTED, R.REPLACED, R.RELEASED, R.RESTATED)
+_SAID_AGAIN: Final = (R.ACCEPTED, R.RESTATED)
+"""What a venue says of an order that is open when it is asked, beside its fills and the answers to changes."""
 CANCELABLE: Final = frozenset({S.PENDING_NEW, S.NEW, S.PARTIALLY_FILLED, S.PENDING_REPLACE})
 REPLACEABLE: Final = frozenset({S.NEW, S.PARTIALLY_FILLED})
 
@@ -193,6 +195,7 @@ class Order:
         if following is None:
             return Effect.ANOMALY
         if following is self.status in CLOSED or self._is_old_answer(report):
+            self._remember_word(report)
             return Effect.DUPLICATE
         self.is_acknowledged |= report.kind is ReportKind.ACCEPTED
         self.is_triggered |= report.kind is ReportKind.TRIGGERED
@@ -201,6 +204,37 @@ class Order:
         self.status = following
         self._settle()
         return Effect.CHANGED
+
+    def knows(self, report: ExecutionReport) -> bool:
+        """Return whether a report says again what was said before: applied, it would change nothing.
+
+        The first acknowledgement and the first answer to a change are news, also when they come behind the end. Nothing is known of
+        an order that is UNKNOWN but its fills: what is said again is the evidence that ends it. A refused cancel is always news.
+        """
+        if report.kind is ReportKind.FILLED:
+            return bool(report.trade_id) and report.trade_id in self.trade_ids
+        if self.status is OrderStatus.UNKNOWN:
+            return False
+        if report.kind in _ANSWERS:
+            return self._is_old_answer(report)
+        if report.kind is ReportKind.ACCEPTED and not (self.is_acknowledged and report.venue_order_id in ("", self.venue_order_id)):
+            return False
+        return report.kind in _SAID_AGAIN and (self.status in CLOSED or not self._has_other_terms(report))
+
+    def _has_other_terms(self, report: ExecutionReport) -> bool:
+        quantity = None if report.quantity is None else max(report.quantity, self.filled_quantity)
+        told = ((quantity, self.quantity), (report.limit_ticks, self.limit_ticks), (report.stop_ticks, self.stop_ticks))
+        return not self._is_overtaken(report) and any(new not in (None, old) for new, old in told)
+
+    def _is_overtaken(self, report: ExecutionReport) -> bool:
+        """Return whether what a venue says again when it is asked is older than the answer to a later change."""
+        return report.kind in _SAID_AGAIN and 0 < self.answered_revision > report.revision and self.is_acknowledged
+
+    def _remember_word(self, report: ExecutionReport) -> None:
+        """Remember what came behind the end of the order, so that it is news only once."""
+        self.is_acknowledged |= report.kind is ReportKind.ACCEPTED
+        if report.kind in _ANSWERS:
+            self.answered_revision = max(self.answered_revision, report.revision)
 
     def _apply_fill(self, report: ExecutionReport) -> Effect:
         if report.trade_id and report.trade_id in self.trade_ids:
@@ -225,9 +259,7 @@ class Order:
 
     def _take_terms(self, report: ExecutionReport) -> None:
         """Take the terms that a report tells of, and end the change that it answers."""
-        # What a venue says again when it is asked may have been overtaken by the answer to a later change.
-        is_overtaken = report.kind is ReportKind.RESTATED and 0 < self.answered_revision > report.revision and self.is_acknowledged
-        if report.kind in _TELL_TERMS and not is_overtaken:
+        if report.kind in _TELL_TERMS and not self._is_overtaken(report):
             # Never below what has been filled: a report that was overtaken by a fill cannot undo it.
             self.quantity = self.quantity if report.quantity is None else max(report.quantity, self.filled_quantity)
             self.limit_ticks = self.limit_ticks if report.limit_ticks is None else report.limit_ticks

@@ -224,6 +224,54 @@ def test_a_confirmation_that_was_overtaken_by_a_later_one_is_old_news() -> None:
     assert order.limit_ticks == 102
 
 
+@pytest.mark.parametrize("status", [OrderStatus.NEW, OrderStatus.PENDING_CANCEL, OrderStatus.PENDING_REPLACE, OrderStatus.CANCELED])
+def test_what_a_venue_says_again_is_known_whatever_the_order_waits_for(status: OrderStatus) -> None:
+    order = after(accepted := report(ReportKind.ACCEPTED, venue_order_id="v1"))
+    if status is OrderStatus.PENDING_CANCEL:
+        order.request_cancel()
+    elif status is OrderStatus.PENDING_REPLACE:
+        order.request_replace(change(quantity=5))
+    elif status is OrderStatus.CANCELED:
+        order.apply(report(ReportKind.CANCELED))
+
+    assert order.status is status
+    assert order.knows(accepted)
+    assert order.knows(report(ReportKind.RESTATED, quantity=10, limit_ticks=100))
+    assert not order.knows(report(ReportKind.ACCEPTED, venue_order_id="v2"))
+    assert order.knows(report(ReportKind.RESTATED, quantity=9)) is (status is OrderStatus.CANCELED)
+    assert not order.knows(report(ReportKind.CANCEL_REJECTED))
+
+
+def test_the_first_acknowledgement_and_the_first_answer_are_news_even_behind_the_end() -> None:
+    order = changing(quantity=5)
+    order.apply(report(ReportKind.CANCELED))
+
+    for late in (report(ReportKind.ACCEPTED), report(ReportKind.REPLACED, revision=1, quantity=5)):
+        assert not order.knows(late) or late.kind is ReportKind.ACCEPTED
+        order.apply(late)
+        assert order.knows(late)
+    unheard = after(report(ReportKind.FILLED, 10, "t1"))
+    assert not unheard.knows(report(ReportKind.ACCEPTED))
+
+
+def test_what_is_said_again_of_an_unknown_order_is_evidence() -> None:
+    order = after(accepted := report(ReportKind.ACCEPTED), report(ReportKind.LOST))
+
+    assert not order.knows(accepted)
+    order.apply(accepted)
+    assert order.status is OrderStatus.NEW
+
+
+def test_an_acknowledgement_that_is_said_again_does_not_undo_a_change() -> None:
+    order = after(accepted := report(ReportKind.ACCEPTED, quantity=10, limit_ticks=100))
+    order.request_replace(change(quantity=5))
+    order.apply(report(ReportKind.REPLACED, revision=1, quantity=5))
+
+    assert order.knows(accepted)
+    order.apply(accepted)
+    assert order.quantity == 5
+
+
 def test_a_lost_answer_to_a_change_is_unknown_at_its_worst_until_the_venue_tells_the_terms() -> None:
     order = changing(quantity=20)
     order.apply(report(ReportKind.LOST))
@@ -366,6 +414,7 @@ class Reference:
         kind, was_lost = one.kind, self.is_lost
         if self.status in CLOSED or (kind in (ReportKind.REPLACED, ReportKind.REPLACE_REJECTED) and one.revision <= self.answered):
             return False
+        is_new = kind not in (ReportKind.ACCEPTED, ReportKind.RESTATED) or self.answered in (0, *range(one.revision + 1))
         if kind in (ReportKind.CANCELED, ReportKind.REJECTED, ReportKind.EXPIRED):
             self.end = OrderStatus(kind.value)
         elif kind is ReportKind.LOST:
@@ -374,9 +423,9 @@ class Reference:
             self._live(kind)
         tells = (ReportKind.ACCEPTED, ReportKind.REPLACED, ReportKind.RELEASED, ReportKind.RESTATED)
         if kind in tells and one.quantity is not None:
-            self.quantity = max(one.quantity, self.filled)
+            self.quantity = max(one.quantity, self.filled) if is_new or not self.is_acknowledged else self.quantity
             self.change = None if was_lost and kind is not ReportKind.REPLACED else self.change
-        if kind in tells and one.limit_ticks is not None:
+        if kind in tells and one.limit_ticks is not None and (is_new or not self.is_acknowledged):
             self.limit_ticks = one.limit_ticks
         if kind in (ReportKind.REPLACED, ReportKind.REPLACE_REJECTED):
             self.answered = one.revision
@@ -396,6 +445,12 @@ class Reference:
             self.is_lost = False
 
 
+def facts(order: Order) -> dict[str, Any]:
+    """Return all of an order but when it last moved, and why."""
+    return {name: getattr(order, name) for name in Order.__slots__ if name not in ("ts_event", "reason")}
+
+
+SAID_AGAIN = (ReportKind.ACCEPTED, ReportKind.RESTATED, ReportKind.REPLACED, ReportKind.REPLACE_REJECTED)
 REPORTS = st.sampled_from([kind for kind in ReportKind if kind is not ReportKind.FILLED])
 
 
@@ -418,10 +473,12 @@ class AnyVenue(RuleBasedStateMachine):
     @rule(kind=REPORTS, revision=st.integers(0, 4), quantity=st.none() | st.integers(1, 12), limit_ticks=st.none() | st.integers(95, 105))
     def hear(self, kind: ReportKind, revision: int, quantity: int | None, limit_ticks: int | None) -> None:
         one = report(kind, revision=revision, quantity=quantity, limit_ticks=limit_ticks)
-        was_closed = self.order.status in CLOSED
+        was_closed, was_known, before = self.order.status in CLOSED, self.order.knows(one), facts(self.order)
         effect = self.order.apply(one)
         assert (effect is Effect.CHANGED) == self.reference.hear(one)
         assert not (was_closed and effect is Effect.CHANGED)
+        assert not was_known or facts(self.order) == before
+        assert effect is Effect.ANOMALY or kind not in SAID_AGAIN or self.order.status is OrderStatus.UNKNOWN or self.order.knows(one)
 
     @rule()
     def cancel(self) -> None:

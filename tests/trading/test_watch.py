@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from framework.config import AccountLimits, RiskLimits
+from framework.config import AccountLimits, PaperConfig, RiskLimits
 from framework.errors import ConfigError, IntegrityError
-from framework.messages import ExecutionReport, Filled, OrderUpdated, ReportKind
+from framework.messages import CancelOrder, ExecutionReport, Filled, OrderUpdated, ReplaceOrder, ReportKind
 from framework.model import OrderStatus, Side, TradingState
 from framework.trading.fold import replay
 from framework.trading.journal import Journal
 from framework.trading.records import RunStarted
 from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.snapshots import SnapshotKeeper
+from framework.venues.paper import PaperVenue
 from tests.trading import room as rooms
 from tests.trading.conftest import INSTRUMENT, book, submit
 from tests.trading.room import LIMITS, Room, fill, report
@@ -76,6 +77,26 @@ def test_open_orders_are_asked_about_four_times_a_minute_and_an_end_is_asked_abo
     room.tell(report(ReportKind.CANCELED))
     room.wait(60.0)
     assert room.scripted.asked.count("o1") == 5
+
+
+def test_what_the_venue_says_again_when_it_is_asked_is_journalled_and_told_once(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        room = Room(journal, PaperVenue(PaperConfig(), [INSTRUMENT]))
+        for name in ("o1", "o2", "o3"):
+            room.tell(submit(name, limit_ticks=90, quantity=5))
+        room.wait(0.1)
+        room.tell(ReplaceOrder(client_order_id="o2", strategy_id="s", ts_event=room.clock.now_ns(), quantity=4))
+        room.tell(CancelOrder(client_order_id="o3", strategy_id="s", ts_event=room.clock.now_ns()))
+        room.wait(0.1)
+        records, told = journal.last_seq, len(room.heard(OrderUpdated))
+
+        room.wait(59.0)
+        room.tell(CancelOrder(client_order_id="o1", strategy_id="s", ts_event=room.clock.now_ns()))
+        room.wait(59.0)
+
+        assert room.execution.counts["reports_duplicate"] > 20
+        assert journal.last_seq == records + 2  # the cancel of o1 and its end
+        assert [update.status for update in room.heard(OrderUpdated)[told:]] == [OrderStatus.PENDING_CANCEL, OrderStatus.CANCELED]
 
 
 def test_an_end_that_knows_of_fills_which_were_lost_counts_at_its_worst_until_they_are_said(room: Room) -> None:
