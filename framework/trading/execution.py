@@ -181,11 +181,8 @@ class ExecutionActor(Actor):
         self._out.record(OperatorCommanded(ts_event=self._clock.now_ns(), command=command, body=body))
 
     def cancel_all(self, strategy_id: str | None = None) -> int:
-        """Ask the venue to cancel all open orders (of one strategy); return how many were asked for."""
-        wanted = self.mine(strategy_id)
-        for order in wanted:
-            self._out.cancel(order)
-        return len(wanted)
+        """Ask the venue to cancel all open orders (of one strategy) that it was not asked to cancel yet; return how many those are."""
+        return sum(self._out.cancel(order) for order in self.mine(strategy_id))
 
     def recover(self, past: JournalFold | None = None) -> int:
         """Take orders, positions and trading state from the fold of the journal; return how many orders were open. `reconcile` is next.

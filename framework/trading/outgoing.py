@@ -12,7 +12,7 @@ from framework.clock import Clock
 from framework.errors import IntegrityError, StorageError
 from framework.logs import foreign
 from framework.messages import CancelOrder, ExecutionReport, Message, ReplaceOrder, ReportKind, SubmitList, SubmitOrder
-from framework.model import IN_FLIGHT, OrderStatus
+from framework.model import IN_FLIGHT, NS_PER_S, OrderStatus
 from framework.trading.blotter import Blotter
 from framework.trading.contingent import Cancel, Release, Say, Shrink
 from framework.trading.journal import Journal, is_recordable
@@ -112,20 +112,31 @@ class Outgoing:
             self._ask_for(change.client_order_id)
             self._venue.replace(numbered)
 
-    def cancel(self, order: Order) -> None:
-        """Ask the venue to cancel; what is held here just ends."""
+    def cancel(self, order: Order) -> bool:
+        """Ask the venue to cancel, unless its answer is not overdue; what is held here just ends. Return whether anything was asked."""
         intent = order.intent
         now_ns = self._clock.now_ns()
+        if self.is_canceling(order):
+            self._blotter.counts["cancels_under_way"] += 1
+            return False
         self._blotter.counts["cancels"] += 1
         if order.status is OrderStatus.SUSPENDED:
             self.hear(ExecutionReport(client_order_id=intent.client_order_id, kind=ReportKind.CANCELED, ts_event=now_ns))
-            return
+            return True
         command = CancelOrder(client_order_id=intent.client_order_id, strategy_id=intent.strategy_id, ts_event=now_ns)
         self._ask_for(intent.client_order_id)
         self._venue.cancel(intent.client_order_id)
         self._blotter.request_cancel(intent.client_order_id)
         self._publish(order.update())
         self.record(command, durable=False, key=intent.client_order_id)
+        return True
+
+    def is_canceling(self, order: Order) -> bool:
+        """Return whether the venue was asked to cancel an order, and its answer is not overdue."""
+        asked_ns = self.asked.get(order.intent.client_order_id)
+        if order.status is not OrderStatus.PENDING_CANCEL or asked_ns is None:
+            return False
+        return self._clock.now_ns() - asked_ns < float(self._gate.limits.get("answer_timeout_s")) * NS_PER_S
 
     # --- reports, the venue's and our own ------------------------------------------------------------------------------------
 

@@ -100,8 +100,7 @@ class Watch:
         self._sweep(now_ns)
         if self._blotter.state is TradingState.HALTED:
             for order in self._desk.mine():
-                if order.status is not OrderStatus.PENDING_CANCEL or self._is_due(f"cancel {order.intent.client_order_id}", now_ns):
-                    self._out.cancel(order)
+                self._out.cancel(order)
         self._flatten()
         self.arm()
 

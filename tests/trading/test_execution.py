@@ -125,6 +125,23 @@ def test_a_cancel_of_somebody_else_or_of_nothing_does_nothing(room: Room) -> Non
     assert room.scripted.canceled == []
 
 
+def test_a_cancel_under_way_is_not_asked_for_again_until_its_answer_is_overdue(room: Room) -> None:
+    room.tell(submit("o1"), report(ReportKind.ACCEPTED), submit("o2"), report(ReportKind.ACCEPTED, "o2"))
+    room.tell(CancelOrder(client_order_id="o1", strategy_id="s", ts_event=NOW))
+
+    assert room.execution.cancel_all("s") == 1
+    assert room.execution.cancel_all() == 0
+    room.tell(CancelOrder(client_order_id="o1", strategy_id="s", ts_event=NOW))
+    assert room.scripted.canceled == ["o1", "o2"]
+    assert room.statuses("o1")[-1] is OrderStatus.PENDING_CANCEL
+
+    room.tell(report(ReportKind.CANCEL_REJECTED, "o2"))
+    assert room.execution.cancel_all() == 1
+    room.wait(5.5)
+    assert room.execution.cancel_all() == 2
+    assert room.scripted.canceled == ["o1", "o2", "o2", "o1", "o2"]
+
+
 # --- what venues get wrong -------------------------------------------------------------------------------------------------
 
 
@@ -391,7 +408,7 @@ def test_when_the_journal_fails_nothing_new_goes_out_but_cancels_fills_and_halt_
         assert room.scripted.submitted == ["o1", "o2"]
         assert [update.reason.split()[0] for update in room.heard(OrderUpdated) if update.client_order_id == "o3"] == ["JOURNAL"]
         assert room.execution.position("s", "A.X") == 2
-        assert room.scripted.canceled == ["o2", "o1", "o2"]
+        assert room.scripted.canceled == ["o2", "o1"]
         assert room.execution.state is TradingState.HALTED
         assert room.execution.counts["journal_failures"] >= 3
         room.tell(submit("o4"))

@@ -121,6 +121,8 @@ def test_a_halt_cancels_until_the_venue_confirms(room: Room) -> None:
     room.execution.set_state(TradingState.HALTED, "a test")
     room.bus.drain()
     assert room.scripted.canceled == ["o1"]
+    room.wait(4.0)
+    assert room.scripted.canceled == ["o1"]
 
     room.tell(report(ReportKind.CANCEL_REJECTED))
     room.wait(10.0)
