@@ -178,8 +178,11 @@ def _options(plan: Plan, source: Source, state: StateDir) -> StartOptions:
     mode = {OFF: "off", LIVE: "spawn"}.get(source.kind, "external")
     ml_service = plan.settings.ml_service.model_copy(update={"mode": mode, "heartbeat_interval_s": 30.0})
     training = plan.settings.training.model_copy(update={"after_new_rows": 0, "every_minutes": 0.0})
+    replay = plan.settings.replay
+    if isinstance(plan.latency, Constant):  # the run's record says what was in force
+        replay = replay.model_copy(update={"prediction_latency_ms": plan.latency.ms})
     return StartOptions(
-        config=plan.settings.model_copy(update={"ml_service": ml_service, "training": training}),
+        config=plan.settings.model_copy(update={"ml_service": ml_service, "training": training, "replay": replay}),
         config_path=_service_config(plan, state) if source.kind == LIVE else None,
         state_dir=state.path,
         market=tuple(str(path) for path in plan.data),

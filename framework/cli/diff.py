@@ -14,7 +14,8 @@ from rich.text import Text
 from framework.cli.options import JsonOption
 from framework.cli.output import say, say_json
 from framework.model import NS_PER_S
-from framework.research.run_diff import Diff, Fact, compare
+from framework.research.run_diff import Diff, compare
+from framework.research.run_facts import Fact
 
 MAX_PAIRS_SHOWN = 20
 _HELP = "A state directory, or a journal file."
@@ -36,16 +37,20 @@ def diff(a: FirstArgument, b: SecondArgument, *, strategy: StrategyOption = None
 def diff_view(found: Diff) -> RenderableType:
     """Return the comparison for a terminal."""
     if found.is_same:
-        return Text(f"The same: {found.facts:,} predictions, decisions, orders, verdicts and fills; {found.orders_a:,} orders.")
+        same = Text(f"The same: {found.facts:,} predictions, decisions, orders, cancels, verdicts and fills; {found.orders_a:,} orders.")
+        return Group(same, _beside("all the same they were run with", found.settings)) if found.settings else same
     assert found.parting is not None
     parting = found.parting
-    head = Text(
-        f"They part at {_time(parting.ts_event)}, after {parting.number:,} equal facts of {parting.strategy_id}: {parting.cause}.\n"
-    )
+    where = f"They part at {_time(parting.ts_event)}, after {parting.number:,} equal facts of {parting.strategy_id}: {parting.cause}.\n"
+    unknown = "" if parting.is_explained else "No setting that decides about it differs: the same question had two answers.\n"
+    head = Text(where + unknown)
     counts = f"Orders: {found.orders_a:,} in A, {found.orders_b:,} in B, {found.orders_same:,} the same; {found.unexplained} unexplained.\n"
     parts: list[RenderableType] = [head, _beside("first difference", parting.differs or _sides(parting.a, parting.b)), Text(counts)]
-    if found.settings:
-        parts.append(_beside("they were run with", found.settings))
+    if parting.behind:
+        parts.append(_beside("settings that can be behind it", parting.behind))
+    others = {name: pair for name, pair in found.settings.items() if name not in parting.behind}
+    if others:
+        parts.append(_beside("other settings that differ", others))
     parts.append(_orders(found))
     return Group(*parts)
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from framework.backtest.engine import Plan, Source
 from framework.backtest.latency import Constant
 from framework.cli.diff import diff_view
-from framework.config import MainConfig, PaperConfig, RiskLimits
+from framework.config import MainConfig, MLServiceConfig, PaperConfig, RiskLimits, TrainingConfig
 from framework.errors import StartRefused
+from framework.operations.state_views import reading
 from framework.research.run_diff import Cause, compare
 from tests.backtest.conftest import answered, plan, recording  # noqa: F401 (fixtures)
 from tests.backtest.test_engine import go
@@ -30,7 +31,12 @@ def kept(plan: MakePlan, answered: Callable[[], Source], tmp_path: Path) -> Runs
     number = iter(range(100))
 
     def run(
-        *, latency_ms: float = 5.0, spoil: Callable[[Any], Any] | None = None, parameters: dict[str, Any] | None = None, **options: Any
+        *,
+        latency_ms: float = 5.0,
+        spoil: Callable[[Any], Any] | None = None,
+        parameters: dict[str, Any] | None = None,
+        hidden: dict[str, Any] | None = None,
+        **options: Any,
     ) -> Path:
         made = plan("ml_futures", **options)
         source = answered()
@@ -38,12 +44,20 @@ def kept(plan: MakePlan, answered: Callable[[], Source], tmp_path: Path) -> Runs
         if spoil is not None:
             table: Any = source.answers._table
             source.answers._table = {key: spoil(answer) if place > 300 else answer for place, (key, answer) in enumerate(table.items())}
-        deployment = replace(made.deployment, parameters=made.deployment.parameters.model_copy(update=parameters or {}))
+        shipped = made.deployment
+        file = shipped.file.model_copy(update={"parameters": shipped.file.parameters | (parameters or {})})
+        known = shipped.parameters.model_copy(update=(parameters or {}) | (hidden or {}))
+        deployment = replace(shipped, parameters=known, file=file)
         folder = tmp_path / f"run-{next(number)}"
         go(replace(made, deployment=deployment, keep=folder, latency=Constant(latency_ms)), source)
         return folder
 
     return run
+
+
+def but_code(settings: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the digest of our source, which an editor may change between two runs."""
+    return {name: pair for name, pair in settings.items() if name != "code"}
 
 
 def test_a_repetition_differs_in_nothing(kept: Runs) -> None:
@@ -75,6 +89,50 @@ def test_what_was_changed_is_what_comes_apart_first_and_explains_every_order_tha
     assert found.parting.number > 0 or cause is Cause.ARRIVAL
     assert found.unexplained == 0
     assert all(pair.is_explained for pair in found.pairs)
+
+
+@pytest.mark.parametrize(
+    ("change", "behind"),
+    [
+        ({"latency_ms": 30.0}, {"replay.prediction_latency_ms": (5.0, 30.0)}),
+        ({"settings": MainConfig(risk=RiskLimits(max_order_quantity=1))}, {"risk.max_order_quantity": (10, 1)}),
+        ({"settings": MainConfig(paper=PaperConfig(order_latency_ms=300.0))}, {"paper.order_latency_ms": (2.0, 300.0)}),
+    ],
+    ids=["latency", "limits", "venue"],
+)
+def test_of_all_settings_those_that_can_be_behind_it_are_named(kept: Runs, change: dict[str, Any], behind: dict[str, Any]) -> None:
+    found = compare(kept(), kept(**change))
+
+    assert found.parting is not None
+    assert (but_code(found.parting.behind), but_code(found.settings)) == (behind, behind)
+
+
+def test_settings_that_decide_nothing_about_orders_are_no_difference(kept: Runs) -> None:
+    other = MainConfig(ml_service=MLServiceConfig(heartbeat_interval_s=3.0), training=TrainingConfig(horizon_rows=77))
+
+    found = compare(kept(), kept(settings=other))
+
+    assert (found.is_same, but_code(found.settings)) == (True, {})
+
+
+def test_the_same_question_with_two_answers_is_left_unexplained(kept: Runs) -> None:
+    found = compare(kept(), kept(hidden={"order_quantity": 2}))
+
+    assert found.parting is not None
+    assert (found.parting.cause, but_code(found.parting.behind)) == (Cause.ORDER, {})
+    if not found.parting.behind:
+        assert found.unexplained == len(found.pairs) > 10
+
+
+def test_a_run_that_was_cut_short_explains_what_the_other_goes_on_with(kept: Runs) -> None:
+    whole = kept()
+    with reading(whole) as journal:
+        half_ns = [record.ts_event for record in journal.records("SubmitOrder")][10]
+
+    found = compare(whole, kept(to_ns=half_ns - 2_000_000_000))
+
+    assert found.parting is not None
+    assert (found.parting.cause, found.parting.b, found.unexplained) == (Cause.END, None, 0)
 
 
 def test_one_strategy_can_be_looked_at_alone_and_a_stranger_did_nothing(kept: Runs) -> None:
