@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.faults import fuzz
+from tests.faults.checker import Violation
 from tests.faults.scenarios import SCENARIOS, mix_of
 from tests.faults.tables import markdown, parser_of, show
-from tests.faults.world import Violation, World
+from tests.faults.world import World
 
 
 @dataclass

@@ -10,8 +10,9 @@ import pytest
 
 from framework.trading.exposure import Exposure
 from framework.trading.orders import Order
+from tests.faults.checker import Violation
 from tests.faults.scenarios import SCENARIOS, mix_of
-from tests.faults.world import Violation, World
+from tests.faults.world import World
 from tests.faults.write_points import sweep
 
 ROOT = Path(__file__).resolve().parents[2]
