@@ -72,3 +72,42 @@ async def test_the_live_clock_runs_timers_on_the_loop_and_does_not_go_back() -> 
     clock.call_at(before + NS_PER_S // 100, lambda: reached.set_result(clock.now_ns()))
 
     assert await reached >= before + NS_PER_S // 100 - NS_PER_S // 1000
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 3)), max_size=25),
+    st.lists(st.integers(0, 6), min_size=1, max_size=6),
+)
+def test_events_without_timers_stand_where_timers_of_theirs_would(asked: list[tuple[int, bool, int]], events: list[int]) -> None:
+    def ran(*, with_timers: bool) -> list[tuple[str, int, int]]:
+        clock, said = EventClock(), []
+
+        def note(name: str, number: int) -> None:
+            said.append((name, number, clock.now_ns()))
+            if name == "event":
+                for at, (wait_ns, is_canceled, of_event) in enumerate(asked):
+                    if of_event == number:
+                        timer = clock.call_at(clock.now_ns() + wait_ns, lambda at=at: note("timer", at))
+                        if is_canceled:
+                            timer.cancel()
+
+        times = sorted(events)
+        if with_timers:
+
+            def deliver(number: int) -> None:
+                if number + 1 < len(times):
+                    clock.call_at(times[number + 1], lambda: deliver(number + 1))
+                note("event", number)
+
+            clock.call_at(times[0], lambda: deliver(0))
+            while said[-1:] != [("event", len(times) - 1, times[-1])] and clock.run_next(times[-1]):
+                pass
+            return said
+        ticket = clock.ticket()
+        for number, when_ns in enumerate(times):
+            clock.run_before(when_ns, ticket)
+            ticket = clock.ticket()
+            note("event", number)
+        return said
+
+    assert ran(with_timers=False) == ran(with_timers=True)

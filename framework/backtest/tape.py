@@ -93,6 +93,13 @@ class Tape:
             mid_ticks=np.asarray(np.where(known >= 0, mids[known], np.nan)),
         )
 
+    def put_touch(self, instrument_id: str, facts: Int64Array, levels: Int64Array) -> None:
+        """Take all books of an instrument at once: `facts` and `levels` as in `MarketColumns`."""
+        columns = self._books[instrument_id] = _Columns()
+        columns.ts.frombytes(facts[:, 0].tobytes())
+        for column, side, depth in ((columns.bid, 0, facts[:, 3]), (columns.ask, 2, facts[:, 4])):
+            column.frombytes(np.where(depth > 0, levels[:, side, 0], MISSING).tobytes())
+
     def _note_book(self, book: BookSnapshot) -> None:
         columns = self._books.get(book.instrument_id)
         if columns is None:

@@ -112,6 +112,11 @@ class DomBuffer:
             self._rows_in_segment = 0
         self._forget_trades()
 
+    def skip(self, rows: int) -> None:
+        """Go on as if `rows` rows had come and gone, more than are held: the next one begins a segment, and numbers go on."""
+        self.break_segment()
+        self._total_rows += rows
+
     # --- reading -----------------------------------------------------------------------------------------------------------
 
     @property

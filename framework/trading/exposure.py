@@ -84,10 +84,10 @@ class Exposure:
 
 def _share(order: Order) -> _Share:
     intent = order.intent
-    return _Share(intent.strategy_id, intent.instrument_id, intent.side, order.open_quantity, _resting_price(order))
+    return _Share(intent.strategy_id, intent.instrument_id, intent.side, order.open_quantity, resting_price(order))
 
 
-def _resting_price(order: Order) -> int | None:
+def resting_price(order: Order) -> int | None:
     """Return the price at which others of ours could meet it; None for what does not rest or is held here."""
     intent = order.intent
     if order.status is OrderStatus.SUSPENDED or AT_THE_VENUE[intent.order_type] is not OrderType.LIMIT or not intent.time_in_force.rests:

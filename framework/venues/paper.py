@@ -32,9 +32,17 @@ class PaperVenue:
     name = "PAPER"
 
     def __init__(
-        self, settings: PaperConfig, instruments: Iterable[Instrument], *, order_logs: Mapping[str, Iterator[OrderChange]] | None = None
+        self,
+        settings: PaperConfig,
+        instruments: Iterable[Instrument],
+        *,
+        order_logs: Mapping[str, Iterator[OrderChange]] | None = None,
+        engines: Mapping[str, MatchingEngine] | None = None,
     ) -> None:
-        """`order_logs` by instrument go with `queue_model: fifo`. Raises `ConfigError` for a setting that cannot be."""
+        """`order_logs` by instrument go with `queue_model: fifo`; `engines` take the place of those that the settings name.
+
+        Raises `ConfigError` for a setting that cannot be.
+        """
         out, back = latencies(settings)
         self._desk = OpenOrders(
             "P",
@@ -45,7 +53,7 @@ class PaperVenue:
             feed_latency_ns=round(settings.feed_latency_ms * NS_PER_MS),
         )
         self._instruments = {instrument.instrument_id: instrument for instrument in instruments}
-        self._engines = _engines(settings, self._instruments, order_logs or {})
+        self._engines = dict(engines or _engines(settings, self._instruments, order_logs or {}))
         self._closed: dict[str, str] = {}
         self._is_behind = settings.feed_latency_ms > 0
         self._on_event: dict[type, Callable[[MatchingEngine, Any], list[Execution]]] = {
@@ -93,10 +101,10 @@ class PaperVenue:
         if self._is_behind:
             self._desk.catch_up(event.ts_event)
         if engine.reads_ahead:
-            self._fill(engine.advance(arrival_ns(event)))
+            self.execute(engine.advance(arrival_ns(event)))
         fills = handler(engine, event)
         if fills:
-            self._fill(fills)
+            self.execute(fills)
 
     def _on_session(self, engine: MatchingEngine, session: SessionChanged) -> list[Execution]:
         instrument_id = session.instrument_id
@@ -111,7 +119,8 @@ class PaperVenue:
         engine.close()
         return []
 
-    def _fill(self, fills: Iterable[Execution]) -> None:
+    def execute(self, fills: Iterable[Execution]) -> None:
+        """Report what a matching engine decided on."""
         for fill in fills:
             self._desk.fill(fill.client_order_id, fill.quantity, fill.price_ticks, fill.liquidity)
 
@@ -130,7 +139,7 @@ class PaperVenue:
 
     def take(self, order: OpenOrder) -> None:
         """Trade what is displayed within the limit."""
-        self._fill(self._engine(order).take(order.client_order_id, order.side, order.limit_ticks, order.left))
+        self.execute(self._engine(order).take(order.client_order_id, order.side, order.limit_ticks, order.left))
 
     def ahead(self, order: OpenOrder) -> float | None:
         """Return the lots that the market shows at its price."""
@@ -153,7 +162,7 @@ class PaperVenue:
         """Read the logs of orders up to now."""
         for engine in self._engines.values():
             if engine.reads_ahead:
-                self._fill(engine.advance(now_ns))
+                self.execute(engine.advance(now_ns))
 
     def _engine(self, order: OpenOrder) -> MatchingEngine:
         return self._engines[order.intent.instrument_id]

@@ -8,8 +8,9 @@ that is off the touch or sends the one that is missing: post-only limit orders o
 simulated market. The peers are installed into an environment of their own, pinned (`--peers ""` does without); all take turns, each run
 in a process of its own.
 
-What counts: ours is the whole backtest with reading the file; of a peer only its run, on events that are objects in memory already
-(`load_cpu_s` says what that cost). `events_per_cpu_s` is the median over the repeats; memory is the peak of the process.
+What counts: `tidebook` is the whole backtest with reading the file; `tidebook_lean` is the lean one, and of it, as of a peer, only its
+run counts, on events that are in memory already (`load_cpu_s` says what that cost). The targets are asked of the lean one.
+`events_per_cpu_s` is the median over the repeats; memory is the peak of the process.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ ORDER_LATENCY_MS, RESPONSE_LATENCY_MS = 2.0, 1.0
 TARGET_OF_NAUTILUS = 2.5
 TARGET_OF_MEMORY = 0.5
 SIMULATED_S = 1_800.0
+OURS = ("tidebook", "tidebook_lean")
 Contender = Callable[[], dict[str, Any]]
 
 
@@ -97,7 +99,8 @@ def child(*command: str | Path) -> Contender:
 
 def contenders(paths: list[Path], peers: list[str], home: Path, rows_file: Path) -> dict[str, Contender]:
     latencies = ("--order-latency-ms", str(ORDER_LATENCY_MS), "--response-latency-ms", str(RESPONSE_LATENCY_MS))
-    found = {"tidebook": child(sys.executable, "-m", "tests.benchmarks.quoting_ours", *paths, *latencies)}
+    ours = (sys.executable, "-m", "tests.benchmarks.quoting_ours", *paths, *latencies)
+    found = {"tidebook": child(*ours), "tidebook_lean": child(*ours, "--lean")}
     if not peers:
         return found
     python = peer_python(home)
@@ -122,12 +125,12 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return kept | medians | {"events_per_cpu_s": round(statistics.median(rates)), "range": [round(min(rates)), round(max(rates))]}
 
 
-def ratios_of(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return how ours compares with each peer: speed round by round (median, least, most), and memory."""
-    ours = runs["tidebook"]
+def ratios_of(runs: dict[str, list[dict[str, Any]]], own: str) -> dict[str, Any]:
+    """Return how one of ours compares with each peer: speed round by round (median, least, most), and memory."""
+    ours = runs[own]
     found = {}
     for peer, theirs in runs.items():
-        if peer == "tidebook":
+        if peer in OURS:
             continue
         pairs = [(a["events"] / a["cpu_s"]) / (b["events"] / b["cpu_s"]) for a, b in zip(ours, theirs, strict=True)]
         memory = statistics.median(a["rss_mb"] for a in ours) / statistics.median(b["rss_mb"] for b in theirs)
@@ -148,8 +151,8 @@ def measure(paths: list[Path], peers: list[str], home: Path, repeats: int) -> di
         for _ in range(repeats):
             for name, run in entered.items():
                 runs[name].append(run())
-    ratios = ratios_of(runs)
-    against = ratios.get("nautilus")
+    ratios = {own: ratios_of(runs, own) for own in OURS}
+    against = ratios["tidebook_lean"].get("nautilus")
     return {
         "benchmark": "backtest_peers",
         "recording": [path.name for path in paths] or "simulated",

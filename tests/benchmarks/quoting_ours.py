@@ -1,6 +1,6 @@
 """One backtest of the quoting strategy of `bench_backtest_peers`, in a process of its own.
 
-python -m tests.benchmarks.quoting_ours RECORDING... [--order-latency-ms X] [--response-latency-ms X]      prints one JSON line
+python -m tests.benchmarks.quoting_ours RECORDING... [--order-latency-ms X] [--response-latency-ms X] [--lean]      prints one JSON line
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from framework.backtest.engine import OFF, Plan, Run, execute, prepare
+from framework.backtest.lean.columns import read_columns
+from framework.backtest.lean.engine import execute_lean
+from framework.backtest.lean.matching import load_compiled
 from framework.backtest.research import plan_for
 from framework.config import MainConfig, PaperConfig, RiskLimits
 from framework.market.catalogue.reading import open_market
@@ -71,13 +74,38 @@ def measure(paths: list[Path], main: MainConfig) -> dict[str, Any]:
     }
 
 
+def measure_lean(paths: list[Path], main: MainConfig) -> dict[str, Any]:
+    """Run it once as a lean backtest. Reading the recording and the compiled code is `load_cpu_s`, as with the peers."""
+    with tempfile.TemporaryDirectory() as folder:
+        planned = plan(paths, Path(folder), main)
+        begun_cpu = time.process_time()
+        columns = read_columns(paths, planned.deployment.file.instrument_id, lambda *_: None)
+        load_compiled(columns, main.paper)
+        load_cpu_s = time.process_time() - begun_cpu
+        gc.collect()
+        begun, begun_cpu = time.perf_counter(), time.process_time()
+        ran = execute_lean(planned, columns, lambda *_: None)
+        cpu_s, wall_s = time.process_time() - begun_cpu, time.perf_counter() - begun
+    return {
+        "events": QuotingStrategy.events_seen,
+        "cpu_s": cpu_s,
+        "wall_s": wall_s,
+        "load_cpu_s": load_cpu_s,
+        "rss_mb": peak_rss_mb(),
+        "orders": ran.summary.orders,
+        "fills": ran.summary.fills,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("recordings", nargs="+", type=Path)
     parser.add_argument("--order-latency-ms", type=float, default=2.0)
     parser.add_argument("--response-latency-ms", type=float, default=1.0)
+    parser.add_argument("--lean", action="store_true", help="without the trading process around it")
     chosen = parser.parse_args()
-    print(json.dumps(measure(chosen.recordings, settings(chosen.order_latency_ms, chosen.response_latency_ms))))
+    run = measure_lean if chosen.lean else measure
+    print(json.dumps(run(chosen.recordings, settings(chosen.order_latency_ms, chosen.response_latency_ms))))
 
 
 if __name__ == "__main__":

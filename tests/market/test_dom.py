@@ -360,3 +360,17 @@ def test_bars_reach_the_buffer_over_the_bus(rig: Any) -> None:
     rig.bus.drain()
 
     np.testing.assert_array_equal(actor.buffer.window(1).bars, [[5, 5, 7, 3, 6, 7]])
+
+
+def test_rows_that_nobody_can_see_any_more_can_be_skipped(book: Any) -> None:
+    whole, skipped = DomBuffer(ES, 4), DomBuffer(ES, 4)
+    for number in range(20):
+        whole.append(book(number))
+    skipped.append(book(0))
+    skipped.skip(14)
+    for number in range(15, 20):
+        skipped.append(book(number))
+
+    assert (skipped.total_rows, skipped.row_count) == (whole.total_rows, whole.row_count)
+    for name in ("ts_event", "sequence", "bid_ticks", "flow"):
+        assert np.array_equal(getattr(skipped.window(4).rows, name), getattr(whole.window(4).rows, name))

@@ -1,0 +1,239 @@
+"""A backtest without the trading process around it: the same strategy class, the same venue and order states, for sweeps.
+
+It leaves out bus, actors, journal, ML process and feedback, and refuses settings and strategies that need more than it has (`check_lean`).
+It keeps the order in which everything happens, latencies, queues, limits, fees, money: orders and fills are those of the whole backtest
+(`tests/backtest/lean/test_engine.py` compares them). Only latencies that are drawn (`paper.latency_spread`) are other draws of the same
+distribution: a whole backtest draws for its questions to the venue too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+from framework.backtest.engine import OFF, Plan, Run, Source
+from framework.backtest.lean.columns import CHUNK, TRADE, Instant, MarketColumns
+from framework.backtest.lean.desk import LeanDesk
+from framework.backtest.lean.dom import LazyDom
+from framework.backtest.lean.gate import unchecked
+from framework.backtest.lean.matching import CompiledEngine
+from framework.backtest.tape import Tape
+from framework.clock import EventClock
+from framework.errors import ConfigError, StartRefused, TidebookError
+from framework.kernel.bus import EventBus
+from framework.messages import (
+    BookInvalid,
+    BookRecovered,
+    BookSnapshot,
+    DomUpdated,
+    ExecutionReport,
+    Message,
+    SessionChanged,
+    TradeTick,
+)
+from framework.model import NS_PER_S
+from framework.operations.options import Summary
+from framework.progress import Progress
+from framework.strategy import IdSequence, MLStrategy, Strategy, StrategyActor, StrategyContext
+from framework.venues.paper import PaperVenue
+
+NOTHING: Final = Source(kind=OFF)
+_HEARD: Final = (BookInvalid, BookRecovered, SessionChanged)
+
+
+def check_lean(plan: Plan) -> None:
+    """Raise `ConfigError` for what a lean backtest cannot do, with the way out."""
+    cls, paper = plan.deployment.strategy_class, plan.settings.paper
+    if issubclass(cls, MLStrategy) or plan.ml != OFF:
+        raise ConfigError(f"--lean: {cls.__name__} asks for predictions, and a lean backtest has none; leave --lean out, or say --ml off")
+    if cls.on_bar is not Strategy.on_bar:
+        raise ConfigError(f"--lean: {cls.__name__} listens to bars, and a lean backtest builds none; leave --lean out")
+    if paper.queue_model == "fifo" or paper.feed_latency_ms:
+        raise ConfigError("--lean: paper.queue_model fifo and paper.feed_latency_ms need the whole backtest; leave --lean out")
+    if missing := unchecked(plan.settings.risk):
+        raise ConfigError(f"--lean: {', '.join(missing)} is set, and a lean backtest does not check it; leave --lean out")
+
+
+def execute_lean(plan: Plan, columns: MarketColumns, on_progress: Progress) -> Run:
+    """Run the strategy over a recording that was read. Blocks. Raises `TidebookError` when it cannot run."""
+    check_lean(plan)
+    return _LeanRun(plan, columns).run(on_progress)
+
+
+class _Mail(EventBus):
+    """What a strategy says: commands wait for the desk, decisions go to the tape."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self._tape = tape
+        self.commands: deque[Message] = deque()
+
+    def tell(self, actor_name: str, message: Message) -> None:  # noqa: ARG002 (the signature of the bus)
+        """Take a command to Execution; it is the only actor here."""
+        self.commands.append(message)
+
+    def publish(self, message: Message) -> None:
+        """Take a decision."""
+        self._tape(message)
+
+
+class _LeanRun:
+    """One run. Everything of one instant goes to the venue first, then trades and words to the strategy, then the newest book."""
+
+    def __init__(self, plan: Plan, columns: MarketColumns) -> None:
+        file, instrument = plan.deployment.file, columns.instrument
+        self._plan, self._columns, self._instrument = plan, columns, instrument
+        self._clock = EventClock(int(columns.times[0]) if len(columns.times) else 0)
+        self._tape = Tape()
+        self._bus = _Mail(self._tape)
+        self._engine = CompiledEngine(columns, plan.settings.paper)
+        self._venue = PaperVenue(plan.settings.paper, [instrument], engines={instrument.instrument_id: self._engine})
+        self._desk = LeanDesk(self._venue, self._clock, instrument, plan.settings.risk)
+        self._gate = self._desk.gate
+        self._dom = LazyDom(columns, max(file.max_dom_history, plan.settings.training.window_rows))
+        context = StrategyContext(
+            file=file,
+            instrument=instrument,
+            bus=self._bus,
+            clock=self._clock,
+            dom=self._dom,
+            order_ids=IdSequence(f"{file.name}-"),
+            decision_ids=IdSequence(f"{file.name}-d"),
+        )
+        self._strategy = plan.deployment.strategy_class(context, plan.deployment.parameters)
+        self._hear = StrategyActor(self._strategy).handle
+        self._wants_trades = type(self._strategy).on_trade_tick is not Strategy.on_trade_tick
+
+    def run(self, on_progress: Progress) -> Run:
+        """Run to the end of the recording."""
+        began_s = time.perf_counter()
+        self._venue.start(self._clock, self._on_report)
+        try:
+            self._strategy.on_start()
+            self._settle()
+            self._replay(on_progress)
+            self._strategy.on_stop()
+        except TidebookError:
+            raise
+        # The place of the actor loop: what a strategy raises ends the run, in words.
+        except Exception as exc:
+            raise StartRefused(f"strategy {self._plan.deployment.file.name} raised: {type(exc).__name__}: {exc}") from exc
+        self._settle()
+        end_ns = self._clock.now_ns()
+        self._venue.stop()
+        return self._result(end_ns, time.perf_counter() - began_s)
+
+    # --- the market ----------------------------------------------------------------------------------------------------------
+
+    def _replay(self, on_progress: Progress) -> None:
+        clock, total = self._clock, max(1, len(self._columns.times))
+        # As with a feed on the clock: the next instant has its place before whatever is sent at this one.
+        ticket = clock.ticket()
+        for number, instant in enumerate(self._columns.instants()):
+            clock.run_before(instant.time_ns, ticket)
+            ticket = clock.ticket()
+            self._deliver(instant)
+            if number % CHUNK == 0:
+                on_progress("trading", instant.last / total)
+
+    def _deliver(self, instant: Instant) -> None:
+        if instant.sessions:
+            self._match_with_sessions(instant)
+        elif fills := self._engine.on_rows(instant.first, instant.last):
+            self._venue.execute(fills)
+        if instant.heard:
+            self._listen(instant.heard)
+        self._dom.upto = instant.last
+        book = instant.book
+        if book is not None:
+            self._gate.book = book
+        if self._bus.commands:
+            self._settle()
+        if book is not None:
+            self._tell(book)
+
+    def _match_with_sessions(self, instant: Instant) -> None:
+        matched = instant.first
+        for place, session in instant.sessions:
+            self._venue.execute(self._engine.on_rows(matched, place))
+            self._venue.on_market(session)
+            matched = place + 1
+        self._venue.execute(self._engine.on_rows(matched, instant.last))
+
+    def _listen(self, heard: list[Message]) -> None:
+        gate, strategy, wants_trades = self._gate, self._strategy, self._wants_trades
+        for message in heard:
+            if type(message) is TradeTick:
+                gate.trade = message
+                if wants_trades:
+                    strategy.on_trade_tick(message)
+            else:
+                self._note(message)
+
+    def _tell(self, book: BookSnapshot) -> None:
+        strategy = self._strategy
+        strategy.apply_book(book)
+        strategy.on_dom(
+            DomUpdated(instrument_id=book.instrument_id, ts_event=book.ts_event, sequence=book.sequence, book=book, dom=self._dom)
+        )
+        if self._bus.commands:
+            self._settle()
+
+    def _note(self, word: Message) -> None:
+        if isinstance(word, SessionChanged):
+            self._gate.is_open = word.is_open
+        elif isinstance(word, BookInvalid | BookRecovered):
+            self._gate.is_sound = isinstance(word, BookRecovered)
+        if isinstance(word, _HEARD):
+            self._hear(word)
+
+    # --- orders --------------------------------------------------------------------------------------------------------------
+
+    def _on_report(self, report: ExecutionReport) -> None:
+        self._desk.handle(report)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Let commands and what follows from them go to and fro until nothing is left."""
+        commands, mail, desk, hear = self._bus.commands, self._desk.mail, self._desk, self._hear
+        while commands or mail:
+            while commands:
+                desk.handle(commands.popleft())
+            for _ in range(len(mail)):
+                hear(mail.popleft())
+
+    # --- the end -------------------------------------------------------------------------------------------------------------
+
+    def _result(self, end_ns: int, wall_s: float) -> Run:
+        columns, desk = self._columns, self._desk
+        position = desk.portfolio.position(self._plan.deployment.file.name, self._instrument.instrument_id)
+        book = self._gate.book
+        mark = (book.bid_ticks[0] + book.ask_ticks[0]) / 2 if book and book.bid_ticks and book.ask_ticks else position.average_ticks
+        start_ns = int(columns.times[0]) if len(columns.times) else 0
+        self._tape.orders, self._tape.fills = desk.orders, desk.fills
+        self._tape.put_touch(self._instrument.instrument_id, columns.book_facts, columns.levels)
+        summary = Summary(
+            events=int((columns.kinds <= TRADE).sum()) + sum(1 for one in columns.others if isinstance(one, SessionChanged)),
+            decisions=len(self._tape.decisions),
+            orders=desk.sent,
+            fills=len(desk.fills),
+            position=position.quantity,
+            realized_pnl=position.realized_pnl,
+            unrealized_pnl=position.unrealized_pnl(mark),
+            fees=position.fees,
+            reason="the recording is over",
+            market_time_s=(end_ns - start_ns) / NS_PER_S,
+            wall_time_s=wall_s,
+            counters={"execution_orders": desk.sent, "execution_denied": desk.denied, "execution_fills": len(desk.fills)},
+        )
+        return Run(
+            plan=self._plan,
+            summary=summary,
+            tape=self._tape,
+            instruments={self._instrument.instrument_id: self._instrument},
+            source=NOTHING,
+            latency="none",
+            start_ns=start_ns,
+            end_ns=end_ns,
+        )

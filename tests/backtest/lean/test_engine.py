@@ -1,0 +1,175 @@
+"""A lean backtest trades what the whole one trades, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from framework.backtest.engine import Plan, Run, Source, execute
+from framework.backtest.lean.columns import read_columns
+from framework.backtest.lean.engine import check_lean, execute_lean
+from framework.backtest.research import plan_for
+from framework.config import MainConfig, PaperConfig, RiskLimits
+from framework.errors import ConfigError, StartRefused
+from framework.messages import DomUpdated
+from framework.strategy import Strategy
+
+MakePlan = Callable[..., Plan]
+LIMITS = RiskLimits(max_orders_per_second=3, max_cancels_per_second=2, price_collar_ticks=8)
+
+
+def silent(_stage: str, _share: float) -> None:
+    """Say nothing."""
+
+
+def wild(folder: Path, data: list[Path], instrument_id: str, seed: int, share: float, settings: MainConfig) -> Plan:
+    file = folder / f"wild-{seed}.yaml"
+    file.write_text(
+        f"name: wild\nstrategy: tests.backtest.lean.wild_strategy:WildStrategy\ninstrument_id: {instrument_id}\n"
+        f"parameters:\n  seed: {seed}\n  share: {share}\n"
+    )
+    return plan_for(file, data, ml="off", latency=None, settings=settings, instrument_id=None, state_dir=folder / "state", seed=7)
+
+
+def lean(plan: Plan) -> Run:
+    return execute_lean(plan, read_columns(plan.data, plan.deployment.file.instrument_id, silent), silent)
+
+
+def both(plan: Plan) -> tuple[tuple[Run, list[Any]], tuple[Run, list[Any]]]:
+    """Run a plan whole and lean; return each with what its strategy saw."""
+    whole = execute(plan, Source(kind="off"), silent), seen_by(plan)
+    return whole, (lean(plan), seen_by(plan))
+
+
+def seen_by(plan: Plan) -> list[Any]:
+    """Return what the strategy of the last run saw."""
+    found: list[Any] = plan.deployment.strategy_class.seen  # type: ignore[attr-defined]
+    return found
+
+
+def money(run: Run) -> tuple[Any, ...]:
+    summary = run.summary
+    return summary.orders, summary.fills, summary.position, summary.realized_pnl, summary.unrealized_pnl, summary.fees
+
+
+@pytest.mark.parametrize(
+    ("seed", "paper"),
+    [
+        (1, PaperConfig()),
+        (2, PaperConfig(order_latency_ms=0, response_latency_ms=0)),
+        (3, PaperConfig(queue_model="power", order_latency_ms=150, response_latency_ms=40)),
+        (4, PaperConfig(queue_model="log", queue_power=1.0)),
+    ],
+)
+def test_every_fill_every_denial_and_every_sight_is_that_of_the_whole_backtest(
+    seed: int, paper: PaperConfig, recording: Path, tmp_path: Path
+) -> None:
+    plan = wild(tmp_path, [recording], "TIDE.SIM", seed, 0.3, MainConfig(paper=paper, risk=LIMITS))
+
+    (whole, whole_saw), (run, saw) = both(plan)
+
+    assert len(run.tape.fills) > 30
+    assert run.tape.fills == whole.tape.fills
+    assert {kind for kind, *_ in saw} >= {"fill", "window", "denied"}
+    assert saw == whole_saw
+    assert money(run) == money(whole)
+
+
+def test_a_day_with_breaks_of_a_real_exchange_is_traded_the_same(recordings: Path, tmp_path: Path) -> None:
+    path = recordings / "shfe_rb_l2" / "rb_20250605.parquet"
+    if not path.exists():
+        pytest.skip("no such recording")
+    plan = wild(tmp_path, [path], "rb2510.SHFE", 5, 0.02, MainConfig(risk=LIMITS))
+    first = read_columns([path], "rb2510.SHFE", silent)
+    plan = replace(plan, from_ns=int(first.times[0]), to_ns=int(first.times[0]) + 4 * 3_600 * 10**9)
+
+    whole = execute(plan, Source(kind="off"), silent)
+    whole_saw = seen_by(plan)
+    columns = read_columns([path], "rb2510.SHFE", silent, from_ns=plan.from_ns, to_ns=plan.to_ns)
+    run = execute_lean(plan, columns, silent)
+
+    assert any(kind == "session" for kind, *_ in seen_by(plan))
+    assert seen_by(plan) == whole_saw
+    assert run.tape.fills == whole.tape.fills
+    assert money(run) == money(whole)
+
+
+def test_the_prices_that_figures_are_made_of_are_the_same(plan: MakePlan) -> None:
+    made = plan()
+
+    whole, run = execute(made, Source(kind="off"), silent), lean(made)
+
+    touches = (whole.tape.touch("TIDE.SIM"), run.tape.touch("TIDE.SIM"))
+    for name in ("ts_event", "bid_ticks", "ask_ticks", "mid_ticks"):
+        assert np.array_equal(*(getattr(touch, name) for touch in touches), equal_nan=True)
+    assert run.tape.decisions == whole.tape.decisions
+    assert (run.start_ns, run.summary.events) == (whole.start_ns, whole.summary.events)
+
+
+class Listener(Strategy):
+    """Wants bars."""
+
+    def on_bar(self, bar: Any) -> None:
+        """Take it."""
+
+
+class Raiser(Strategy):
+    """Fails at the first book."""
+
+    def on_dom(self, update: DomUpdated) -> None:
+        """Raise."""
+        raise ZeroDivisionError("of my own")
+
+
+class Protector(Strategy):
+    """Sends a stop."""
+
+    def on_dom(self, update: DomUpdated) -> None:
+        """Send it."""
+        self.buy(1, stop_ticks=update.book.ask_ticks[0] + 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ml": "model"}, "asks for predictions"),
+        ({"paper": PaperConfig(queue_model="fifo")}, "queue_model fifo"),
+        ({"paper": PaperConfig(feed_latency_ms=5)}, "feed_latency_ms"),
+        ({"risk": RiskLimits(max_daily_loss=Decimal(5))}, "risk.max_daily_loss is set"),
+        ({"risk": RiskLimits.model_validate({"account": {"max_position": 3}})}, "risk.account.max_position is set"),
+        ({"risk": RiskLimits.model_validate({"strategies": {"a": {"max_position": 3}}})}, "risk.strategies.a is set"),
+        ({"class": Listener}, "listens to bars"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_before_it_runs(plan: MakePlan, change: dict[str, Any], words: str) -> None:
+    made = plan()
+    if "ml" in change:
+        made = replace(made, ml=change["ml"])
+    elif "class" in change:
+        made = replace(made, deployment=replace(made.deployment, strategy_class=change["class"]))
+    else:
+        made = replace(made, settings=MainConfig(**change))
+
+    with pytest.raises(ConfigError, match=words) as refusal:
+        check_lean(made)
+    assert "leave --lean out" in str(refusal.value)
+
+
+def test_orders_that_are_held_here_are_refused_when_they_come(plan: MakePlan) -> None:
+    made = plan()
+
+    with pytest.raises(ConfigError, match="knows no STOP orders; leave --lean out"):
+        lean(replace(made, deployment=replace(made.deployment, strategy_class=Protector)))
+
+
+def test_what_a_strategy_raises_ends_the_run_in_words(plan: MakePlan) -> None:
+    made = plan()
+
+    with pytest.raises(StartRefused, match="raised: ZeroDivisionError: of my own"):
+        lean(replace(made, deployment=replace(made.deployment, strategy_class=Raiser)))
