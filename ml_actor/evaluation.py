@@ -17,6 +17,7 @@ ACTING_CONFIDENCE: Final = 0.6
 MIN_GATE_BLOCKS: Final = 12
 GATE_Z: Final = 1.2816
 """One-sided 90 % of the normal distribution."""
+_CONSTANT: Final = 1e-9
 
 
 def log_losses(probabilities: Float64Array, classes: Int64Array) -> Float64Array:
@@ -41,10 +42,14 @@ def brier(probabilities: Float64Array, classes: Int64Array) -> float:
 def matthews(predicted: Int64Array, happened: Int64Array) -> float:
     """Return the multiclass Matthews correlation (Gorodkin 2004); 0 where one side is constant."""
     kinds = np.union1d(predicted, happened)
-    confusion = np.array([[np.sum((predicted == p) & (happened == h)) for h in kinds] for p in kinds], np.float64)
+    return matthews_of(np.array([[np.sum((predicted == p) & (happened == h)) for h in kinds] for p in kinds], np.float64))
+
+
+def matthews_of(confusion: Float64Array) -> float:
+    """Return the multiclass Matthews correlation of a table of counts, said by happened; 0 where one side is constant."""
     total, said, was = confusion.sum(), confusion.sum(axis=1), confusion.sum(axis=0)
-    scale = math.sqrt(float((total**2 - said @ said) * (total**2 - was @ was)))
-    return float((np.trace(confusion) * total - said @ was) / scale) if scale > 0 else 0.0
+    scale = math.sqrt(max(0.0, float((total**2 - said @ said) * (total**2 - was @ was))))
+    return float((np.trace(confusion) * total - said @ was) / scale) if scale > _CONSTANT * total**2 else 0.0
 
 
 def auc(scores: Float64Array, is_positive: npt.NDArray[np.bool_]) -> float:

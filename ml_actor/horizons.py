@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.window import Float64Array, Int64Array, Rows
+from ml_actor.calls import CallRule
 from ml_actor.fitting import FitRefused
 from ml_actor.inputs import EARLIER_ROWS, all_rows, begin_of
 from ml_actor.known_models import find_members
@@ -66,8 +67,12 @@ class HorizonModels:
         ]
         return pool.probabilities(logs)
 
+    def call_rules(self) -> dict[int, CallRule]:
+        """Return per horizon the rule for naming one class."""
+        return {horizon: pool.rule for horizon, pool in self._pools.items()}
+
     def facts(self) -> dict[str, Any]:
-        """Return what was chosen and fitted: per horizon the weights, what each member gained, calibration, threshold, rows."""
+        """Return what was chosen and fitted: per horizon weights, what each member gained, calibration, rule, threshold, rows."""
         heads = {str(horizon): self._head(horizon) for horizon in self.horizons}
         importance = {
             member.name: dict(fitted.importance())
@@ -82,6 +87,7 @@ class HorizonModels:
             "weights": dict(zip(names, pool.weights, strict=True)),
             "gains": dict(zip(names, pool.gains, strict=True)),
             "calibration": pool.calibration.kind.value,
+            "flat_weight": pool.rule.flat_weight,
             "out_of_fold_log_loss": pool.log_loss,
             "threshold_half_ticks": self.thresholds[horizon],
         }

@@ -4,7 +4,7 @@ The rows are cut into blocks of time: whole recordings where there are several, 
 no new day to it; else four (three if there are few rows). Each block is predicted by members fitted on the others,
 with the rows around it left out (their labels or look-backs reach into it). On those predictions the logarithmic pool gets
 its weights (each at least 0, 1 together: a sum fitted to one day makes the next one timid), a member stays only if leaving
-it out costs log-loss beyond what chance explains (block bootstrap), and the pool is calibrated.
+it out costs log-loss beyond what chance explains (block bootstrap), the pool is calibrated, and the rule for naming one class is chosen.
 Sources: Wolpert 1992; Genest & Zidek 1986; Kuensch 1989.
 """
 
@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 
 from framework.window import Float64Array, Int64Array
 from ml_actor.calibration import Calibration, CalibrationKind
+from ml_actor.calls import CallRule, choose_calls
 from ml_actor.evaluation import log_losses
 from ml_actor.fitting import calibrate
 from ml_actor.members import UNKNOWN, Fitted, Member, Shown, normalised
@@ -40,10 +41,11 @@ KINDS: Final = (CalibrationKind.NONE, CalibrationKind.TEMPERATURE, CalibrationKi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Weights by member (0: did not earn its place), the calibration of what they say together, and the evidence."""
+    """Weights by member (0: did not earn its place), calibration of what they say together, the rule for calls, and the evidence."""
 
     weights: tuple[float, ...]
     calibration: Calibration
+    rule: CallRule
     log_loss: float
     gains: tuple[float, ...]
 
@@ -119,8 +121,14 @@ def fit_pool(logs: Sequence[Float64Array], classes: Int64Array, horizon: int, se
         weights = _weights(logs, classes, kept)
     raw = np.exp(normalised(sum_of([(weight, log) for weight, log in zip(weights, logs, strict=True)])))
     calibration = calibrate(raw, classes, gap_rows=horizon, kinds=KINDS)
-    loss = float(log_losses(calibration.apply(raw), classes).mean())
-    return Pool(weights=tuple(float(w) for w in weights), calibration=calibration, log_loss=loss, gains=tuple(float(g) for g in gains))
+    said = calibration.apply(raw)
+    return Pool(
+        weights=tuple(float(w) for w in weights),
+        calibration=calibration,
+        rule=choose_calls(said, classes),
+        log_loss=float(log_losses(said, classes).mean()),
+        gains=tuple(float(g) for g in gains),
+    )
 
 
 def _weights(logs: Sequence[Float64Array], classes: Int64Array, kept: Sequence[int]) -> Float64Array:

@@ -179,7 +179,7 @@ def assert_anybody_gets_the_same(folder: Path, scores: dict[str, dict[str, float
     assert done.stderr == ""
     horizon, count, loss, correlation, area = done.stdout.split()
     assert (int(horizon), int(count)) == (10, rows)
-    for text, score in ((loss, "log_loss"), (correlation, "mcc"), (area, "auc_up_down")):
+    for text, score in ((loss, "log_loss"), (correlation, "mcc_largest"), (area, "auc_up_down")):
         assert float(text) == pytest.approx(scores[score]["value"], abs=1e-9)
 
 

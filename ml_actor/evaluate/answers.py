@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from framework.window import Float64Array, Int64Array, Rows
-from ml_actor.evaluate.baselines import fit_baselines
+from ml_actor.calls import CallRule, even_rule
+from ml_actor.evaluate.baselines import MAJORITY, fit_baselines
 from ml_actor.evaluate.economics import Trip, join_trips, trips
-from ml_actor.evaluate.fitters import Question, Report, fit_model, objection_to
+from ml_actor.evaluate.fitters import Fitted, Question, Report, fit_model, objection_to
 from ml_actor.evaluate.folds import Fold, Part, refuse_overlap
 from ml_actor.evaluate.importance import importance
 from ml_actor.evaluate.targets import Targets, targets, training_threshold
@@ -28,7 +29,8 @@ MIN_TEST_ROWS: Final = 300
 class Answer:
     """The scored rows of one horizon, in order: where they are, what was said by each model and what happened.
 
-    `files` are positions in `names`; `moves` are half ticks, `fees` ticks per taking fill, `regimes` 0 to 2 by `REGIMES`.
+    `files` are positions in `names`; `moves` are half ticks, `fees` ticks per taking fill, `regimes` 0 to 2 by `REGIMES`; `calls` are
+    the classes that each model names, by the rule that its training part chose.
     """
 
     names: tuple[str, ...]
@@ -43,6 +45,7 @@ class Answer:
     fees: Float64Array
     trips: Mapping[str, Trip]
     probabilities: Mapping[str, Float64Array]
+    calls: Mapping[str, Int64Array]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +78,12 @@ def answer_fold(fold: Fold, question: Question, report: Report | None = None) ->
             return f"model {question.model}: {wrong}"
     cuts = regime_cuts(train)
     thresholds = {horizon: training_threshold(train, horizon, question.label) for horizon in question.horizons}
+    rules = call_rules(fitted)
     by_horizon = {}
     for number, horizon in enumerate(question.horizons):
         say(f"baselines of horizon {horizon}", 0.9 + 0.1 * number / len(question.horizons))
-        own = [one[horizon] for one in predicted]
-        found = _answer(fold, horizon, thresholds[horizon], own, cuts)
+        asked = _Asked(horizon=horizon, threshold=thresholds[horizon], cuts=cuts, rule=rules.get(horizon))
+        found = _answer(fold, asked, [one[horizon] for one in predicted])
         objection = _objection(found, horizon)
         if objection:
             return objection
@@ -97,7 +101,24 @@ def _nobody(_stage: str, _fraction: float) -> None:
     return None
 
 
-def _answer(fold: Fold, horizon: int, threshold: float, predicted: Sequence[Float64Array], cuts: Float64Array) -> Answer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """One horizon: its threshold in half ticks, the cuts of the regimes, and the model's own rule for calls, if it has one."""
+
+    horizon: int
+    threshold: float
+    cuts: Float64Array
+    rule: CallRule | None
+
+
+def call_rules(fitted: Fitted) -> Mapping[int, CallRule]:
+    """Return per horizon the rule that a model chose for naming one class; empty if it has none of its own."""
+    found: Mapping[int, CallRule] = fitted.call_rules() if hasattr(fitted, "call_rules") else {}
+    return found
+
+
+def _answer(fold: Fold, asked: _Asked, predicted: Sequence[Float64Array]) -> Answer:
+    horizon, threshold, cuts = asked.horizon, asked.threshold, asked.cuts
     baselines = fit_baselines([part.recording for part in fold.train], horizon, threshold)
     found = [targets(part.recording.rows, horizon) for part in fold.test]
     speakers = {MODEL: [said[own.rows] for said, own in zip(predicted, found, strict=True)]}
@@ -105,13 +126,16 @@ def _answer(fold: Fold, horizon: int, threshold: float, predicted: Sequence[Floa
         speakers[name] = [baseline.predict(part.recording.rows)[own.rows] for part, own in zip(fold.test, found, strict=True)]
     pieces = [_piece(number, part, own, horizon, cuts) for number, (part, own) in enumerate(zip(fold.test, found, strict=True))]
     moves = np.concatenate([own.moves for own in found])
+    probabilities = {name: np.concatenate(said) for name, said in speakers.items()}
+    rules = {MODEL: asked.rule or even_rule(probabilities[MAJORITY][0])} | {name: one.rule for name, one in baselines.items()}
     return Answer(
         names=tuple(part.file for part in fold.test),
         folds=np.full(len(moves), fold.number),
         moves=moves,
         classes=np.concatenate([own.classes(threshold) for own in found]),
         trips=join_trips([piece.pop("trips") for piece in pieces]),
-        probabilities={name: np.concatenate(said) for name, said in speakers.items()},
+        probabilities=probabilities,
+        calls={name: rules[name].calls(said) for name, said in probabilities.items()},
         **{name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]},
     )
 
@@ -173,5 +197,6 @@ def join_answers(parts: Sequence[Answer]) -> Answer:
         names=names,
         trips=join_trips([part.trips for part in parts]),
         probabilities={name: np.concatenate([part.probabilities[name] for part in parts]) for name in parts[0].probabilities},
+        calls={name: np.concatenate([part.calls[name] for part in parts]) for name in parts[0].calls},
         **joined,
     )

@@ -5,7 +5,8 @@ persistence   multinomial logistic regression on the move of the mid over the la
 imbalance     multinomial logistic regression on the imbalance of the best queues, (bid - ask) / (bid + ask) (Gould & Bonart 2016)
 
 Both regressions also see the magnitudes of their inputs, for that is what tells moving from flat, and every training
-row mirrored (inputs negated, up and down exchanged), so that none of them learns the drift of one day.
+row mirrored (inputs negated, up and down exchanged), so that none of them learns the drift of one day. The rule by which
+one names a class is chosen on its training rows: six numbers fit nothing there that they would not fit elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from framework.window import Float64Array, Int64Array, Rows
 from ml_actor.calibration import softmax
+from ml_actor.calls import CallRule, choose_calls
 from ml_actor.evaluate.targets import targets
 from ml_actor.fitting import Examples, fit_linear
 from ml_actor.labels import classify, positions
@@ -53,6 +55,7 @@ class Majority:
 
     def __init__(self, shares: Float64Array) -> None:
         self._shares = shares
+        self.rule = CallRule()
 
     def predict(self, rows: Rows) -> Float64Array:
         """Return (n, 3) probabilities."""
@@ -62,7 +65,8 @@ class Majority:
 class Regression:
     """Logistic regression on a few numbers of each row."""
 
-    def __init__(self, inputs: Inputs, horizon: int, model: LinearModel) -> None:
+    def __init__(self, inputs: Inputs, horizon: int, model: LinearModel, rule: CallRule) -> None:
+        self.rule = rule
         self._inputs = inputs
         self._horizon = horizon
         self._model = model
@@ -83,7 +87,9 @@ def fit_baseline(name: str, train: Sequence[Recording], horizon: int, threshold:
         return Majority(shares(classes))
     inputs = INPUTS[name]
     values = np.concatenate([inputs(part.rows, horizon)[own.rows] for part, own in zip(train, found, strict=True)])
-    return Regression(inputs, horizon, _fit(values, classes))
+    model = _fit(values, classes)
+    rule = choose_calls(softmax(model.scores(_with_magnitudes(values))), classes)
+    return Regression(inputs, horizon, model, rule)
 
 
 def fit_baselines(train: Sequence[Recording], horizon: int, threshold: float) -> dict[str, Baseline]:

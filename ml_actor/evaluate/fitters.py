@@ -17,6 +17,7 @@ import numpy as np
 
 from framework.errors import ConfigError
 from framework.window import Float64Array
+from ml_actor.calls import CallRule
 from ml_actor.evaluate.baselines import INPUTS, MAJORITY, Baseline, fit_baseline
 from ml_actor.evaluate.targets import training_threshold
 from ml_actor.horizons import fit_horizons
@@ -39,7 +40,10 @@ class Question:
 
 
 class Fitted(Protocol):
-    """What a model is once it has been fitted."""
+    """What a model is once it has been fitted.
+
+    With `call_rules()`, as `HorizonModels` has it, it also says by horizon how it names one class; else each class counts the same.
+    """
 
     def predict_rows(self, recording: Recording) -> Mapping[int, Float64Array]:
         """Return per horizon (n, 3) probabilities (down, flat, up) of every row, NaN where none is made."""
@@ -58,6 +62,10 @@ class FittedBaseline:
     def predict_rows(self, recording: Recording) -> dict[int, Float64Array]:
         """Return per horizon (n, 3) probabilities of every row."""
         return {horizon: baseline.predict(recording.rows) for horizon, baseline in self._baselines.items()}
+
+    def call_rules(self) -> dict[int, CallRule]:
+        """Return per horizon the rule for naming one class."""
+        return {horizon: baseline.rule for horizon, baseline in self._baselines.items()}
 
     def facts(self) -> dict[str, Any]:
         """Return which baseline it is."""

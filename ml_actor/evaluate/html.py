@@ -17,6 +17,9 @@ SCORES: Final = {
     "macro_f1": "macro-F1",
     "mcc": "MCC",
     "balanced_accuracy": "balanced accuracy",
+    "macro_f1_largest": "macro-F1, largest",
+    "mcc_largest": "MCC, largest",
+    "balanced_accuracy_largest": "bal. acc., largest",
     "macro_f1_even": "macro-F1, even",
     "mcc_even": "MCC, even",
     "balanced_accuracy_even": "bal. acc., even",
@@ -47,10 +50,11 @@ MAX_FEATURES: Final = 15
 
 _METHOD: Final = (
     "Rows are books in the order of the file. Scored are rows with 100 earlier rows in their session whose horizon ends in it; of several "
-    "rows with one time stamp the last. Intervals: {blocks} blocks or fewer, twice as long as a label lives, drawn 1,000 times. Even: the "
-    "class whose probability is largest against its share in the training part. A taker crosses the spread and pays the fee twice; that "
-    "this loses money is what an honest report shows. Move and net at a latency count from the last book at or before it; next row: from "
-    "the row after. Importance: the log-loss lost when that input is decoupled from the others."
+    "rows with one time stamp the last. Intervals: {blocks} blocks or fewer, twice as long as a label lives, drawn 1,000 times. Macro-F1, "
+    "MCC and balanced accuracy are of the class that a model names by the rule that its training part chose; largest: of the largest "
+    "probability; even: of the probability that is largest against its share in the training part. A taker crosses the spread and pays the "
+    "fee twice; that this loses money is what an honest report shows. Move and net at a latency count from the last book at or before it; "
+    "next row: from the row after. Importance: the log-loss lost when that input is decoupled from the others."
 )
 
 
@@ -155,7 +159,7 @@ def _skill(report: Mapping[str, Any]) -> str:
 def _horizon(horizon: str, scored: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     plots = {
         "Reliability": _reliability(scored),
-        "Confusion (argmax)": _confusion(scored),
+        "Confusion of the calls": _confusion(scored),
         "Edge against latency, surest 5 %": _latency(scored),
         "Edge against confidence": _confidence(scored),
         "Log-loss over time": _over_time(scored, report),

@@ -24,6 +24,8 @@ AUC_BINS: Final = 512
 RESAMPLES: Final = 1_000
 LEVEL: Final = 0.95
 MIN_BLOCK_ROWS: Final = 100
+LARGEST: Final = "_largest"
+EVEN: Final = "_even"
 _TINY: Final = 1e-12
 
 
@@ -102,18 +104,27 @@ def _counts(cells: Int64Array, width: int, blocks: Int64Array, count: int) -> Fl
     return np.bincount(blocks * width + cells, minlength=count * width).reshape(count, width).astype(np.float64)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What one model said: probabilities (n, 3), the class that it names for each row, and the training shares, (n, 3) or (3,)."""
+
+    probabilities: Float64Array
+    calls: Int64Array
+    shares: Float64Array
+
+
 class Sums:
     """What the scores of one model on one set of rows are computed from: per block, sums that add up."""
 
-    def __init__(self, probabilities: Float64Array, classes: Int64Array, shares: Float64Array, blocks: Int64Array) -> None:
+    def __init__(self, said: Said, classes: Int64Array, blocks: Int64Array) -> None:
         self.count = int(blocks.max()) + 1
         self.rows = _counts(np.zeros_like(blocks), 1, blocks, self.count)
-        said = probabilities.argmax(axis=1)
+        probabilities, largest = said.probabilities, said.probabilities.argmax(axis=1)
         losses = np.stack([log_losses(probabilities, classes), np.sum((probabilities - np.eye(3)[classes]) ** 2, axis=1)], axis=1)
         self.losses = _per_block(losses, blocks, self.count)
-        self.confusion = _counts(said * 3 + classes, 9, blocks, self.count)
-        self.confusion_even = _counts(even_calls(probabilities, shares) * 3 + classes, 9, blocks, self.count)
-        self.calibration = self._calibration(probabilities.max(axis=1), said == classes, blocks)
+        named = {"": said.calls, LARGEST: largest, EVEN: even_calls(probabilities, said.shares)}
+        self.confusions = {suffix: _counts(calls * 3 + classes, 9, blocks, self.count) for suffix, calls in named.items()}
+        self.calibration = self._calibration(probabilities.max(axis=1), largest == classes, blocks)
         self.directions = self._directions(up_share(probabilities), classes, blocks)
 
     def _calibration(self, confidence: Float64Array, is_right: Any, blocks: Int64Array) -> Float64Array:
@@ -140,11 +151,12 @@ class Sums:
         """Return each score per resample; `weights` (resamples, blocks), or None for the rows as they are."""
         drawn = np.ones((1, self.count)) if weights is None else weights
         rows = (drawn @ self.rows)[:, 0]
-        names = ("losses", "confusion", "confusion_even", "calibration", "directions")
-        sums = {name: drawn @ getattr(self, name) for name in names}
-        found = {name: formula(sums, rows) for name, formula in FORMULAS.items()}
-        even = {**sums, "confusion": sums["confusion_even"]}
-        return found | {f"{name}_even": FORMULAS[name](even, rows) for name in EVEN}
+        sums = {name: drawn @ getattr(self, name) for name in ("losses", "calibration", "directions")}
+        found = {name: FORMULAS[name](sums, rows) for name in FORMULAS if name not in OF_CALLS}
+        for suffix, confusion in self.confusions.items():
+            table = {"confusion": drawn @ confusion}
+            found |= {name + suffix: FORMULAS[name](table, rows) for name in OF_CALLS}
+        return found
 
 
 def even_calls(probabilities: Float64Array, shares: Float64Array) -> Int64Array:
@@ -218,5 +230,5 @@ FORMULAS: Final[dict[str, Callable[[SumsByName, Float64Array], Float64Array]]] =
     "auc_up_down": _auc,
     "ece": _ece,
 }
-EVEN: Final = ("macro_f1", "balanced_accuracy", "mcc")
-"""Scores of calls that are given a second time for `even_calls`, with `_even` behind their name."""
+OF_CALLS: Final = ("macro_f1", "balanced_accuracy", "mcc")
+"""Scores of named classes: of the model's own rule, and again of the largest probability and of `even_calls`."""

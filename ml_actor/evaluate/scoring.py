@@ -16,7 +16,7 @@ from framework.window import Float64Array, Int64Array
 from ml_actor.evaluate.answers import MODEL, REGIMES, Answer
 from ml_actor.evaluate.baselines import MAJORITY
 from ml_actor.evaluate.economics import at_coverages, by_confidence, net_by_block
-from ml_actor.evaluate.metrics import Blocks, Sums, block_rows, equal_mass_bins, interval, make_blocks, up_share
+from ml_actor.evaluate.metrics import Blocks, Said, Sums, block_rows, equal_mass_bins, interval, make_blocks, up_share
 from ml_actor.evaluation import ECE_BINS, auc, log_losses
 from ml_actor.labels import CLASSES, FLAT, UP
 
@@ -33,7 +33,7 @@ def score_horizon(answer: Answer, horizon: int, *, seed: int, trials: int, sharp
     groups = session_numbers(answer)
     blocks = make_blocks(groups, answer.rows, horizon, seed)
     said = answer.probabilities[MODEL]
-    table = {name: _scores(probabilities, answer, blocks) for name, probabilities in answer.probabilities.items()}
+    table = {name: _scores(name, answer, blocks) for name in answer.probabilities}
     rival = min((name for name in table if name != MODEL), key=lambda name: float(table[name]["log_loss"]["value"]))
     return {
         "rows": len(answer.classes),
@@ -45,7 +45,7 @@ def score_horizon(answer: Answer, horizon: int, *, seed: int, trials: int, sharp
         "coverage": at_coverages(said, answer.classes, answer.trips, answer.fees, blocks),
         "confidence": by_confidence(said, answer.trips["0"]),
         "reliability": _reliability(said, answer.classes),
-        "confusion": [[int(((said.argmax(axis=1) == s) & (answer.classes == h)).sum()) for h in range(3)] for s in range(3)],
+        "confusion": [[int(((answer.calls[MODEL] == s) & (answer.classes == h)).sum()) for h in range(3)] for s in range(3)],
         "sessions": _by_group(answer, groups, _session_names(answer, groups)),
         "regimes": _by_group(answer, answer.regimes, dict(enumerate(REGIMES))),
         "folds": _by_group(answer, answer.folds, {int(number): f"fold {number}" for number in np.unique(answer.folds)}),
@@ -72,11 +72,16 @@ def _session_names(answer: Answer, groups: Int64Array) -> dict[int, str]:
     return names
 
 
-def _scores(probabilities: Float64Array, answer: Answer, blocks: Blocks) -> dict[str, Any]:
-    sums = Sums(probabilities, answer.classes, answer.probabilities[MAJORITY], blocks.numbers)
+def _said(name: str, answer: Answer, own: Any = slice(None)) -> Said:
+    return Said(probabilities=answer.probabilities[name][own], calls=answer.calls[name][own], shares=answer.probabilities[MAJORITY][own])
+
+
+def _scores(name: str, answer: Answer, blocks: Blocks) -> dict[str, Any]:
+    said = _said(name, answer)
+    sums = Sums(said, answer.classes, blocks.numbers)
     values, resampled = sums.scores(), sums.scores(blocks.drawn)
-    out = {name: {"value": float(values[name][0]), "interval": interval(resampled[name])} for name in values}
-    out["auc_up_down"]["value"] = _auc(probabilities, answer.classes)
+    out = {score: {"value": float(values[score][0]), "interval": interval(resampled[score])} for score in values}
+    out["auc_up_down"]["value"] = _auc(said.probabilities, answer.classes)
     return out
 
 
@@ -119,13 +124,13 @@ def _by_group(answer: Answer, groups: Int64Array, names: Mapping[int, str]) -> l
 
 def _few_scores(answer: Answer, own: Any) -> dict[str, Any]:
     said, classes = answer.probabilities[MODEL][own], answer.classes[own]
-    values = Sums(said, classes, answer.probabilities[MAJORITY][own], np.zeros(len(classes), np.int64)).scores()
+    values = Sums(_said(MODEL, answer, own), classes, np.zeros(len(classes), np.int64)).scores()
     baselines = [float(log_losses(each[own], classes).mean()) for name, each in answer.probabilities.items() if name != MODEL]
     return {
         "log_loss": float(values["log_loss"][0]),
         "best_baseline": min(baselines),
         "mcc": float(values["mcc"][0]),
-        "mcc_even": float(values["mcc_even"][0]),
+        "mcc_largest": float(values["mcc_largest"][0]),
         "auc_up_down": _auc(said, classes),
         "ece": float(values["ece"][0]),
         "share_flat": float((classes == FLAT).mean()),

@@ -14,11 +14,11 @@ SCORES: Final = {
     "brier": "Brier",
     "macro_f1": "macro-F1",
     "mcc": "MCC",
-    "mcc_even": "MCC even",
+    "mcc_largest": "MCC largest",
     "auc_up_down": "AUC",
     "ece": "ECE",
 }
-NARROW: Final = ("log_loss", "mcc", "mcc_even", "auc_up_down", "ece")
+NARROW: Final = ("log_loss", "mcc", "mcc_largest", "auc_up_down", "ece")
 """The scores, without intervals, of a terminal that has no room for all."""
 WIDE: Final = 130
 

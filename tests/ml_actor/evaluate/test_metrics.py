@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from ml_actor.evaluate.metrics import Blocks, Sums, block_numbers, block_rows, draws, even_calls, interval, make_blocks, up_share
+from ml_actor.calls import CallRule
+from ml_actor.evaluate.metrics import Blocks, Said, Sums, block_numbers, block_rows, draws, even_calls, interval, make_blocks, up_share
 
 SHARES = np.array([0.2, 0.6, 0.2])
+CALLED = CallRule(flat_weight=0.5)
 
 
 def a_test(rows: int = 3_000, seed: int = 3, sharpness: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +27,8 @@ def a_test(rows: int = 3_000, seed: int = 3, sharpness: float = 1.5) -> tuple[np
 
 
 def score(probabilities: np.ndarray, classes: np.ndarray) -> dict[str, float]:
-    return {name: float(value[0]) for name, value in Sums(probabilities, classes, SHARES, np.arange(len(classes)) // 100).scores().items()}
+    said = Said(probabilities=probabilities, calls=CALLED.calls(probabilities), shares=SHARES)
+    return {name: float(value[0]) for name, value in Sums(said, classes, np.arange(len(classes)) // 100).scores().items()}
 
 
 @settings(max_examples=20)
@@ -37,10 +40,11 @@ def test_every_score_is_that_of_scikit_learn(seed: int, rows: int, sharpness: fl
 
     found = score(probabilities, classes)
 
-    said, even = probabilities.argmax(axis=1), (probabilities / SHARES).argmax(axis=1)
+    largest, even = probabilities.argmax(axis=1), (probabilities / SHARES).argmax(axis=1)
+    named = (probabilities * [1, CALLED.flat_weight, 1]).argmax(axis=1)
     assert found["log_loss"] == pytest.approx(metrics.log_loss(classes, probabilities, labels=[0, 1, 2]))
     assert found["brier"] == pytest.approx(np.mean(np.sum((probabilities - np.eye(3)[classes]) ** 2, axis=1)))
-    for suffix, calls in (("", said), ("_even", even)):
+    for suffix, calls in (("", named), ("_largest", largest), ("_even", even)):
         assert found[f"macro_f1{suffix}"] == pytest.approx(metrics.f1_score(classes, calls, average="macro", zero_division=0))
         assert found[f"mcc{suffix}"] == pytest.approx(metrics.matthews_corrcoef(classes, calls))
         assert found[f"balanced_accuracy{suffix}"] == pytest.approx(metrics.balanced_accuracy_score(classes, calls))
@@ -62,7 +66,7 @@ def test_a_model_that_always_says_the_shares_has_no_correlation() -> None:
 
     found = score(np.tile(SHARES, (len(classes), 1)), classes)
 
-    assert (found["mcc"], found["mcc_even"]) == (0, 0)
+    assert (found["mcc"], found["mcc_largest"], found["mcc_even"]) == (0, 0, 0)
     assert found["auc_up_down"] == pytest.approx(0.5, abs=0.02)
     assert set(even_calls(np.tile(SHARES, (4, 1)), SHARES)) == {0}
 
@@ -110,7 +114,7 @@ def test_scores_of_resamples_are_scores_of_the_blocks_drawn() -> None:
     weights = np.zeros((1, 10))
     weights[0, [2, 2, 5]] = [2, 2, 1]
 
-    found = Sums(probabilities, classes, SHARES, numbers).scores(weights)
+    found = Sums(Said(probabilities=probabilities, calls=CALLED.calls(probabilities), shares=SHARES), classes, numbers).scores(weights)
 
     chosen = np.concatenate([np.arange(200, 300), np.arange(200, 300), np.arange(500, 600)])
     assert found["log_loss"][0] == pytest.approx(score(probabilities[chosen], classes[chosen])["log_loss"])
