@@ -95,6 +95,7 @@ def warnings(run: Run, tables: Tables, facts: Facts, parameters: int) -> list[st
     checks = (
         _look_ahead(run),
         _unanswered(run),
+        _bookless(tables),
         _few(facts),
         _one_day(tables),
         _stale(tables),
@@ -120,6 +121,10 @@ def _unanswered(run: Run) -> str:
     if misses <= len(run.instruments):  # the last request of a run is cut off by its end, so no recording has its answer
         return ""
     return f"{misses} requests had no recorded answer: the strategy asked at other books than the run that was recorded"
+
+
+def _bookless(tables: Tables) -> str:
+    return "no books in the recordings: orders are matched against books, so none could be filled" if not len(tables.account) else ""
 
 
 def _few(facts: Facts) -> str:

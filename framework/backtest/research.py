@@ -9,14 +9,17 @@ from typing import Any
 
 import polars as pl
 
-from framework.backtest.engine import MODEL, Plan, Run, Source, check_instrument, execute, prepare
+from framework.backtest.engine import MODEL, OFF, Plan, Run, Source, check_instrument, execute, prepare
 from framework.backtest.frames import account, fills, predictions, trades
 from framework.backtest.latency import Constant, read_latency
+from framework.backtest.lean.engine import run_lean
 from framework.backtest.measures import Tables, measure, warnings
+from framework.backtest.needs import check_data, check_span
 from framework.backtest.tries import TryLog
 from framework.config import MainConfig
 from framework.errors import ConfigError
-from framework.market.catalogue.reading import is_known, open_market
+from framework.market.catalogue.reading import is_known, sources_of
+from framework.market.formats.source import make_feed
 from framework.operations.deployments import Deployment, read_deployment
 from framework.progress import Progress
 from framework.strict_yaml import load_main_config, read_text
@@ -45,23 +48,31 @@ def run(
     instrument_id: str | None = None,
     state_dir: str | Path = ".tidebook",
     seed: int = 7,
+    lean: bool = False,
 ) -> Backtest:
     """Backtest the strategy of a YAML file over recordings. Blocks; fine in a notebook. Not counted as a try: `measures` says one.
 
-    `ml` is `off`, `live`, `model`, `model:VERSION` or `recorded:STATE_DIR`; `latency` is ms, or as `--latency` takes it. Raises
-    `TidebookError` (its words say what to change).
+    `ml` is `off`, `live`, `model`, `model:VERSION` or `recorded:STATE_DIR`; `latency` is ms, or as `--latency` takes it. `lean` runs it
+    without the trading process around it: the same fills, many times as fast, no predictions. Raises `TidebookError` (its words say what
+    to change).
     """
     plan = plan_for(
         Path(config),
         [Path(path) for path in data],
-        ml=ml,
+        ml=OFF if lean and ml == MODEL else ml,
         latency=None if latency is None else str(latency),
         settings=settings if isinstance(settings, MainConfig) else load_main_config(Path(settings)) if settings else MainConfig(),
         instrument_id=instrument_id,
         state_dir=Path(state_dir),
         seed=seed,
+        is_lean=lean,
     )
-    return measured(execute(plan, prepare(plan, _silent), _silent), trials=1)
+    return measured(executed(plan, prepare(plan, _silent), _silent), trials=1)
+
+
+def executed(plan: Plan, source: Source, on_progress: Progress) -> Run:
+    """Run a plan, whole or lean. Blocks. Raises `TidebookError` when it cannot run."""
+    return run_lean(plan, on_progress) if plan.is_lean else execute(plan, source, on_progress)
 
 
 def plan_for(
@@ -81,8 +92,11 @@ def plan_for(
         if not is_known(str(path)):
             raise ConfigError(f"--data {path}: there is no such file")
     deployment = _for_instrument(read_deployment(read_text(config), str(config)), instrument_id)
-    feed = open_market([str(path) for path in data])
+    sources = sources_of([str(path) for path in data])
+    feed = make_feed(sources)
     check_instrument(deployment, feed.instruments)
+    check_span(sources, others.get("from_ns"), others.get("to_ns"))
+    check_data(deployment, sources, feed.read())
     feed.stop()
     return Plan(
         deployment=deployment,
