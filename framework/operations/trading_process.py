@@ -88,14 +88,15 @@ class Tally:
         if isinstance(message, PredictionReceived):
             self.counts["predictions"] += 1
             self.last_predictions.setdefault(message.strategy_id, deque(maxlen=PREDICTIONS_SHOWN)).appendleft(message.prediction)
+            self._write(message, key=message.prediction.prediction_id)
         elif isinstance(message, PredictionFailed):
             self.counts["predictions_failed"] += 1
             self.counts[f"predictions_failed_{message.reason.lower()}"] += 1
-        self._write(message)
+            self._write(message, key=message.prediction_id)
 
-    def _write(self, message: Message) -> None:
+    def _write(self, message: Message, *, key: str = "") -> None:
         try:
-            self.journal.append(type(message).__name__, message)
+            self.journal.append(type(message).__name__, message, key=key)
         except StorageError as exc:
             log.error("%s", exc)
 

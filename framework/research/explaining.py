@@ -32,6 +32,8 @@ from framework.trading.journal_view import JournalView, view_journal
 
 SCRATCH_PREFIX: Final = "tidebook-explain-"
 WINDOW_ROWS: Final = 100
+NEAR_RECORDS: Final = 50_000
+"""How far from each other two records of one thought are at most; a prediction is too old to decide with long before."""
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 Facts = dict[str, Any]
 
@@ -46,24 +48,25 @@ def explain(state_dir: Path, name: str, *, window_rows: int = WINDOW_ROWS) -> Fa
         raise ConfigError(f"ID: found {foreign(name, 80)}; allowed the id of a prediction or an order, such as r1-17 or ml_futures-3")
     state = StateDir(state_dir)
     with view_journal(state.journal) as journal:
-        failure = next((one for one in journal.mentioning(PredictionFailed, name) if one.prediction_id == name), None)
+        failure = next((one for _, one in journal.identified(PredictionFailed, name) if one.prediction_id == name), None)
         if failure is not None:
             return _failed(journal, failure)
-        prediction = _prediction(journal, name)
+        seq, prediction = _prediction(journal, name)
         if prediction is None:
             return order_story(journal, state, name) or refuse(journal, name)
-        known = _known(journal, state, prediction)
+        known = _known(journal, state, seq, prediction)
         rows = _shown_rows(journal, prediction.strategy_id, window_rows)
     return known | _learned(state, prediction, known.get("decision"), rows)
 
 
-def _prediction(journal: JournalView, prediction_id: str) -> Prediction | None:
-    found = (record.prediction for record in journal.mentioning(PredictionReceived, prediction_id))
-    return next((one for one in found if one.prediction_id == prediction_id), None)
+def _prediction(journal: JournalView, prediction_id: str) -> tuple[int, Prediction | None]:
+    found = ((seq, record.prediction) for seq, record in journal.identified(PredictionReceived, prediction_id))
+    return next(((seq, one) for seq, one in found if one.prediction_id == prediction_id), (0, None))
 
 
 def _failed(journal: JournalView, failure: PredictionFailed) -> Facts:
-    decision = _decision(journal, failure.prediction_id)
+    seq = next((seq for seq, one in journal.identified(PredictionFailed, failure.prediction_id) if one == failure), 0)
+    decision = _decision(journal, seq, failure.prediction_id)
     return {
         "prediction_id": failure.prediction_id,
         "failure": msgspec.to_builtins(failure),
@@ -72,8 +75,8 @@ def _failed(journal: JournalView, failure: PredictionFailed) -> Facts:
     }
 
 
-def _known(journal: JournalView, state: StateDir, prediction: Prediction) -> Facts:
-    decision = _decision(journal, prediction.prediction_id)
+def _known(journal: JournalView, state: StateDir, seq: int, prediction: Prediction) -> Facts:
+    decision = _decision(journal, seq, prediction.prediction_id)
     known: Facts = {"prediction_id": prediction.prediction_id, "prediction": msgspec.to_builtins(prediction)}
     if decision is None:
         return known | {"decision": None}
@@ -86,8 +89,9 @@ def _known(journal: JournalView, state: StateDir, prediction: Prediction) -> Fac
 # --- what was decided, and what came of it ------------------------------------------------------------------------------------
 
 
-def _decision(journal: JournalView, prediction_id: str) -> DecisionMade | None:
-    found = journal.mentioning(DecisionMade, prediction_id)
+def _decision(journal: JournalView, seq: int, prediction_id: str) -> DecisionMade | None:
+    """Return the decision on a prediction that is record `seq`: it comes soon after, or never."""
+    found = journal.mentioning(DecisionMade, prediction_id, near=seq, within=NEAR_RECORDS)
     return next((one for one in found if one.prediction_id == prediction_id), None)
 
 

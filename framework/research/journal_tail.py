@@ -17,9 +17,8 @@ MOST: Final = 1_000_000
 
 def check_kinds(journal: Journal, kinds: tuple[str, ...]) -> None:
     """Raise `ConfigError` for a name that is no kind of record."""
-    there = sorted(journal.kinds())
     for kind in kinds:
-        if not is_kind(kind) and kind not in there:
+        if not is_kind(kind) and kind not in (there := sorted(journal.kinds())):
             near = difflib.get_close_matches(kind, there, n=3, cutoff=0.3) or there
             raise ConfigError(f"--kind: found {foreign(kind, 60)}; allowed kinds of records, such as {', '.join(near) or 'SubmitOrder'}")
 

@@ -32,6 +32,7 @@ from framework.trading.records import RunEnded, RunStarted
 from framework.trading.watch import FLATTEN
 
 Facts = dict[str, Any]
+LIST_RECORDS: Final = 1_000
 _NO_BOOK: Final = "book at the gate: this order was journalled before that was recorded"
 _NO_QUEUE: Final = "queue: the venue did not say how many lots stood ahead"
 _NO_DECISION: Final = "decision: the order names none, so there are no reason, prediction, markouts or outcome of its own"
@@ -57,14 +58,14 @@ def order_story(journal: JournalView, state: StateDir, order_id: str) -> Facts |
     story |= _why(journal, state, intent, missing)
     story["gate"] = {"verdict": "passed"} | gate_numbers(journal, seq, intent, run and run[1])
     story |= {"events": _events(journal, intent, reports, story), "fills": [_fill(one, intent) for one in reports if _is_fill(one)]}
-    story |= {"result": _result(reports, intent), "legs": _legs(journal, intent), "missing": missing}
+    story |= {"result": _result(reports, intent), "legs": _legs(journal, seq, intent), "missing": missing}
     missing += _not_recorded(intent, reports)
     return story
 
 
 def _denied(journal: JournalView, state: StateDir, order_id: str) -> Facts | None:
     """Return the story of an order that the gate did not let out: a denial is all that is left of it."""
-    updates = (one for one in journal.mentioning(OrderUpdated, order_id) if one.client_order_id == order_id)
+    updates = (one for _, one in journal.identified(OrderUpdated, order_id) if one.client_order_id == order_id)
     denial = next((one for one in updates if one.status is OrderStatus.DENIED), None)
     if denial is None:
         return None
@@ -159,11 +160,11 @@ def _prediction(journal: JournalView, decision: DecisionMade, sent_ns: int, miss
     name = decision.prediction_id
     if name is None:
         return None
-    found = (one.prediction for one in journal.mentioning(PredictionReceived, name))
+    found = (one.prediction for _, one in journal.identified(PredictionReceived, name))
     one = next((prediction for prediction in found if prediction.prediction_id == name), None)
     if one is not None:
         return _prediction_facts(one, decision, sent_ns)
-    failures = (failure for failure in journal.mentioning(PredictionFailed, name) if failure.prediction_id == name)
+    failures = (failure for _, failure in journal.identified(PredictionFailed, name) if failure.prediction_id == name)
     failure = next(failures, None)
     if failure is not None:
         return {"prediction_id": name, "failed": str(failure.reason), "detail": foreign(failure.detail, 200)}
@@ -247,9 +248,10 @@ def _result(reports: list[ExecutionReport], intent: SubmitOrder) -> Facts:
     return facts
 
 
-def _legs(journal: JournalView, intent: SubmitOrder) -> list[Facts]:
+def _legs(journal: JournalView, seq: int, intent: SubmitOrder) -> list[Facts]:
     name = intent.client_order_id
-    legs = (one for one in journal.mentioning(SubmitOrder, name) if name in (one.parent_id, one.oco_id) and one.client_order_id != name)
+    near = journal.mentioning(SubmitOrder, name, near=seq, within=LIST_RECORDS)  # the orders of a list are written together
+    legs = (one for one in near if name in (one.parent_id, one.oco_id) and one.client_order_id != name)
     return [{"order_id": one.client_order_id, "side": str(one.side), "order_type": str(one.order_type)} for one in legs]
 
 

@@ -14,7 +14,10 @@ from framework.errors import IntegrityError, StartRefused, StorageError
 from framework.messages import Feedback, Message
 
 Kind = TypeVar("Kind", bound=Message)
+_LAST: Final = 2**62
 OF_ORDERS: Final = ("SubmitOrder", "ExecutionReport")
+OF_IDS: Final = ("CancelOrder", "DecisionClosed", "DecisionMade", "OrderUpdated", "PredictionFailed", "PredictionReceived", "ReplaceOrder")
+"""Kinds that have an index over their keys (`framework.trading.store`)."""
 
 
 class JournalView:
@@ -24,10 +27,20 @@ class JournalView:
         self._database = database
         self._path = path
 
-    def mentioning(self, kind: type[Kind], text: str) -> list[Kind]:
-        """Return the records of a kind whose body holds `text`, in order."""
+    def mentioning(self, kind: type[Kind], text: str, *, near: int | None = None, within: int = 0) -> list[Kind]:
+        """Return the records of a kind whose body holds `text`, in order: all, or those at most `within` records from number `near`."""
+        first, last = (0, _LAST) if near is None else (near - within, near + within)
+        query = "SELECT seq, body FROM records WHERE kind = ? AND seq BETWEEN ? AND ? AND instr(body, ?) ORDER BY seq"
+        return [self._decode(kind, seq, body) for seq, body in self._rows(query, (kind.__name__, first, last, text.encode()))]
+
+    def identified(self, kind: type[Kind], name: str) -> list[tuple[int, Kind]]:
+        """Return the records of a kind under an id, with their numbers, in order. Journals from before ids were keys are read through."""
+        found = self.numbered(kind, name)
+        oldest = self._rows("SELECT record_key FROM records WHERE kind = ? ORDER BY seq LIMIT 1", (kind.__name__,))
+        if found or not oldest or oldest[0][0]:
+            return found
         query = "SELECT seq, body FROM records WHERE kind = ? AND instr(body, ?) ORDER BY seq"
-        return [self._decode(kind, seq, body) for seq, body in self._rows(query, (kind.__name__, text.encode()))]
+        return [(seq, self._decode(kind, seq, body)) for seq, body in self._rows(query, (kind.__name__, name.encode()))]
 
     def keyed(self, kind: type[Kind], key: str) -> list[Kind]:
         """Return the records of a kind under a key, in order."""
@@ -35,9 +48,9 @@ class JournalView:
 
     def numbered(self, kind: type[Kind], key: str) -> list[tuple[int, Kind]]:
         """Return the records of a kind under a key with their numbers, in order."""
-        # Orders and reports have an index of their own, which is found only where the condition is spelled out.
-        of_orders = f"kind IN {OF_ORDERS} AND " if kind.__name__ in OF_ORDERS else ""
-        query = f"SELECT seq, body FROM records WHERE {of_orders}kind = ? AND record_key = ? ORDER BY seq"
+        # An index over some kinds is found only where its condition is spelled out.
+        spelled = next((f"kind IN {kinds} AND " for kinds in (OF_ORDERS, OF_IDS) if kind.__name__ in kinds), "")
+        query = f"SELECT seq, body FROM records WHERE {spelled}kind = ? AND record_key = ? ORDER BY seq"
         return [(seq, self._decode(kind, seq, body)) for seq, body in self._rows(query, (kind.__name__, key))]
 
     def until(self, kind: type[Kind], last: int) -> list[tuple[int, Kind]]:

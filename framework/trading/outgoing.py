@@ -258,7 +258,7 @@ class Outgoing:
         self._blotter.counts[f"denied_{verdict.code.lower()}"] += 1
         denied = Order(_printable(order), status=OrderStatus.DENIED, reason=str(verdict), ts_event=self._clock.now_ns()).update()
         if is_recordable(denied):
-            self.record(denied, durable=False)
+            self.record(denied, durable=False, key=denied.client_order_id)
         self._publish(denied)
 
     def _record_all(self, orders: list[SubmitOrder]) -> bool:

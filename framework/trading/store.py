@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS records (
 );
 CREATE INDEX IF NOT EXISTS records_by_kind ON records (kind, seq);
 CREATE INDEX IF NOT EXISTS records_of_orders ON records (record_key, seq) WHERE kind IN ('SubmitOrder', 'ExecutionReport');
+CREATE INDEX IF NOT EXISTS records_by_id ON records (record_key, seq) WHERE kind IN (
+    'CancelOrder', 'DecisionClosed', 'DecisionMade', 'OrderUpdated', 'PredictionFailed', 'PredictionReceived', 'ReplaceOrder'
+);
 CREATE TABLE IF NOT EXISTS snapshots (seq INTEGER PRIMARY KEY, chain BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS deployments (
     name TEXT PRIMARY KEY, body TEXT NOT NULL, digest TEXT NOT NULL, deployed_ns INTEGER NOT NULL
