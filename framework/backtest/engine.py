@@ -52,7 +52,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run. Times are ns UTC; `state_dir` is where models are, and is not written to. `keep` gets the run's own state."""
+    """What to run. Times are ns UTC; `state_dir` is where models are, and is not written to. `keep` gets the run's own state.
+
+    `is_lean`: without the trading process around it (`framework.backtest.lean`).
+    """
 
     deployment: Deployment
     data: tuple[Path, ...]
@@ -64,6 +67,7 @@ class Plan:
     state_dir: Path = Path(".tidebook")
     keep: Path | None = None
     seed: int = 7
+    is_lean: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from framework.backtest.engine import Plan, Source, execute, prepare
+from framework.backtest.engine import Plan, Source, prepare
 from framework.backtest.latency import read_latency
-from framework.backtest.research import measured
+from framework.backtest.lean.engine import check_lean
+from framework.backtest.research import executed, measured
 from framework.dataset.parts import replace_file
 from framework.errors import ConfigError, IntegrityError, StorageError, TidebookError
 from framework.multiplicity import expected_best
@@ -109,7 +110,7 @@ def planned(plan: Plan, point: Point) -> Plan:
 def run_point(plan: Plan, source: Source, point: Point, digest: str) -> Done:
     """Run one point; what it cannot run is an error in the result, so that the others go on."""
     try:
-        found = measured(execute(planned(plan, point), source, lambda _stage, _share: None), trials=1).facts
+        found = measured(executed(planned(plan, point), source, lambda _stage, _share: None), trials=1).facts
     except TidebookError as exc:
         return Done(point=point, digest=digest, error=str(exc))
     return Done(point=point, digest=digest, figures={name: found[name] for name in FIGURES}, sharpe=found["deflated_sharpe"]["sharpe"])
@@ -139,8 +140,10 @@ def sweep(plan: Plan, grid: Grid, out: Path, runner: Runner) -> pl.DataFrame:
 def results(plan: Plan, grid: Grid, out: Path, runner: Runner) -> list[Done]:
     """Return what each point of the grid found, in order; those that `<out>.jsonl` has are not run again. Blocks; raises as `sweep`."""
     points = grid.points()
-    for point in points:
-        planned(plan, point)  # a value that is refused is said before anything runs
+    for point in points:  # a value that is refused is said before anything runs
+        one = planned(plan, point)
+        if one.is_lean:
+            check_lean(one)
     lines = _Lines(out.with_suffix(".jsonl"))
     digests = {_digest(plan, point): point for point in points}
     done = {one.digest: one for one in lines.read() if one.digest in digests}
@@ -162,6 +165,7 @@ def _digest(plan: Plan, point: Point) -> str:
     """Return what tells a point of this sweep from every other: strategy, recordings, predictions, settings and itself."""
     what = (plan.deployment.digest, [str(path) for path in plan.data], plan.ml, plan.settings.model_dump_json(), plan.from_ns, plan.to_ns)
     latency = plan.latency.name if plan.latency is not None else ""
+    latency += " lean" if plan.is_lean else ""
     return hashlib.sha256(msgspec.json.encode([*what, plan.seed, latency, sorted(point.items())])).hexdigest()[:24]
 
 

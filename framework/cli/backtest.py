@@ -15,11 +15,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from framework.backtest.engine import LIVE, ML_FORMS, MODEL, OFF, Plan, execute, prepare
+from framework.backtest.engine import LIVE, ML_FORMS, MODEL, OFF, Plan, prepare
 from framework.backtest.latency import FORMS
+from framework.backtest.lean.engine import check_lean
 from framework.backtest.profiling import record_profile
 from framework.backtest.report import write_report
-from framework.backtest.research import Backtest, count_try, measured, over_latencies, plan_for
+from framework.backtest.research import Backtest, count_try, executed, measured, over_latencies, plan_for
 from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption, read_config
 from framework.cli.output import say, say_json
 from framework.clock import wall_time_ns
@@ -41,6 +42,12 @@ ReportOption = Annotated[Path | None, typer.Option("--report", metavar="OUT.html
 KeepOption = Annotated[Path | None, typer.Option("--keep", metavar="DIR", help="Keep the run's journal in this new state directory.")]
 InstrumentOption = Annotated[str | None, typer.Option("--instrument", metavar="ID", help="Trade this one instead of instrument_id.")]
 SettingsOption = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="Main settings; default config/main.yaml.")]
+LeanOption = Annotated[
+    bool,
+    typer.Option(
+        "--lean", help="Without the trading process around it: the same fills, many times as fast; no predictions, bars or stops."
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of drawn latencies.")]
 
 
@@ -58,6 +65,7 @@ def backtest(
     settings: SettingsOption = None,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     seed: SeedOption = 7,
+    is_lean: LeanOption = False,
     is_json: JsonOption = False,
 ) -> int:
     """Run a strategy over recordings: the same actors, gate and matching as live, predictions after their latency, every try counted."""
@@ -65,7 +73,7 @@ def backtest(
     plan = plan_for(
         strategy,
         data,
-        ml=ml,
+        ml=ml_of(ml, is_lean=is_lean),
         latency=latency,
         settings=main,
         instrument_id=instrument,
@@ -74,7 +82,10 @@ def backtest(
         from_ns=_read_time("--from", from_),
         to_ns=_read_time("--to", to),
         keep=_new(keep),
+        is_lean=is_lean,
     )
+    if is_lean:
+        check_lean(plan)
     _check_writable(report)
     with quiet(), progress_bar(is_quiet=is_json) as on_progress:
         found, curve = _run(plan, on_progress, has_curve=report is not None)
@@ -110,10 +121,15 @@ def latency(
 def _run(plan: Plan, on_progress: Progress, *, has_curve: bool) -> tuple[Backtest, list[dict[str, Any]]]:
     source = prepare(plan, on_progress)
     log, number, sharpes = count_try(plan, wall_time_ns())
-    found = measured(execute(plan, source, on_progress), trials=number, earlier_sharpes=sharpes)
+    found = measured(executed(plan, source, on_progress), trials=number, earlier_sharpes=sharpes)
     log.end(found.facts["deflated_sharpe"]["sharpe"])
     has_predictions = source.kind not in (OFF, LIVE)
     return found, over_latencies(plan, source, LATENCY_GRID_MS, on_progress) if has_curve and has_predictions else []
+
+
+def ml_of(ml: str, *, is_lean: bool) -> str:
+    """Return where predictions come from: a lean backtest has none, so its default is off."""
+    return OFF if is_lean and ml == MODEL else ml
 
 
 def _read_time(option: str, text: str | None) -> int | None:

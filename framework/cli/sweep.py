@@ -20,10 +20,12 @@ from framework.cli.backtest import (
     DataOption,
     InstrumentOption,
     LatencyOption,
+    LeanOption,
     MLOption,
     SeedOption,
     SettingsOption,
     StrategyOption,
+    ml_of,
     quiet,
 )
 from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption, read_config
@@ -70,13 +72,24 @@ def sweep(
     address: AddressOption = None,
     workers: WorkersOption = 1,
     is_walk: WalkOption = False,
+    is_lean: LeanOption = False,
     goal: GoalOption = NET,
     is_json: JsonOption = False,
 ) -> int:
     """Backtest every combination of parameters, seeds, latencies and fees; a sweep that was killed goes on where it was."""
     _check(backend, goal, out)
     main, _ = read_config(settings)
-    plan = plan_for(strategy, data, ml=ml, latency=latency, settings=main, instrument_id=instrument, state_dir=state_dir, seed=seed)
+    plan = plan_for(
+        strategy,
+        data,
+        ml=ml_of(ml, is_lean=is_lean),
+        latency=latency,
+        settings=main,
+        instrument_id=instrument,
+        state_dir=state_dir,
+        seed=seed,
+        is_lean=is_lean,
+    )
     grid = Grid(
         parameters=dict(read_axis(text, plan.deployment) for text in vary or ()),
         seeds=_read_seeds(seeds),

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from functools import lru_cache
+from pathlib import Path
 from typing import Final
 
 from framework.backtest.engine import OFF, Plan, Run, Source
-from framework.backtest.lean.columns import CHUNK, TRADE, Instant, MarketColumns
+from framework.backtest.lean.columns import CHUNK, TRADE, Instant, MarketColumns, read_columns
 from framework.backtest.lean.desk import LeanDesk
 from framework.backtest.lean.dom import LazyDom
 from framework.backtest.lean.gate import unchecked
@@ -46,7 +48,9 @@ def check_lean(plan: Plan) -> None:
     """Raise `ConfigError` for what a lean backtest cannot do, with the way out."""
     cls, paper = plan.deployment.strategy_class, plan.settings.paper
     if issubclass(cls, MLStrategy) or plan.ml != OFF:
-        raise ConfigError(f"--lean: {cls.__name__} asks for predictions, and a lean backtest has none; leave --lean out, or say --ml off")
+        raise ConfigError(f"--lean: {cls.__name__} asks for predictions, or --ml for some, and a lean backtest has none; leave --lean out")
+    if plan.keep is not None:
+        raise ConfigError("--lean: a lean backtest has no journal that --keep could keep; leave --lean out")
     if cls.on_bar is not Strategy.on_bar:
         raise ConfigError(f"--lean: {cls.__name__} listens to bars, and a lean backtest builds none; leave --lean out")
     if paper.queue_model == "fifo" or paper.feed_latency_ms:
@@ -55,10 +59,35 @@ def check_lean(plan: Plan) -> None:
         raise ConfigError(f"--lean: {', '.join(missing)} is set, and a lean backtest does not check it; leave --lean out")
 
 
+def run_lean(plan: Plan, on_progress: Progress) -> Run:
+    """Read the recordings of a plan and run it lean. Blocks. The recordings of the last plan of this process are kept for the next one."""
+    check_lean(plan)
+    columns = _columns(plan.data, plan.deployment.file.instrument_id, plan.from_ns, plan.to_ns, _Said(on_progress))
+    return execute_lean(plan, columns, on_progress)
+
+
 def execute_lean(plan: Plan, columns: MarketColumns, on_progress: Progress) -> Run:
     """Run the strategy over a recording that was read. Blocks. Raises `TidebookError` when it cannot run."""
     check_lean(plan)
     return _LeanRun(plan, columns).run(on_progress)
+
+
+class _Said:
+    """Progress that is no part of what was asked for: a reading that is kept does not depend on who looked."""
+
+    def __init__(self, on_progress: Progress) -> None:
+        self.say = on_progress
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Said)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _columns(data: tuple[Path, ...], instrument_id: str, from_ns: int | None, to_ns: int | None, said: _Said) -> MarketColumns:
+    return read_columns(data, instrument_id, said.say, from_ns=from_ns, to_ns=to_ns)
 
 
 class _Mail(EventBus):
