@@ -23,6 +23,7 @@ from framework.trading.sight import Sight
 from framework.venues.port import Venue
 
 MOST_ACTS: Final = 1_000
+KILLED: Final = "the kill switch is set"
 PASSING: Final = frozenset(
     {"NOT_READY", "JOURNAL", "INSTRUMENT", "BOOK", "PRICE_COLLAR", "LAST_TRADE", "ORDER_RATE", "NOTIONAL_RATE", "SELF_TRADE"}
 )
@@ -64,7 +65,7 @@ class Outgoing:
         if isinstance(verdict, Denied):
             self._deny(order, verdict)
         else:
-            self._let_out(self._blotter.add(verdict.order), verdict.order)
+            self._let_out(self._blotter.add(verdict.order), verdict.order, is_by_operator=is_by_operator)
 
     def submit_list(self, command: SubmitList) -> None:
         """Send all orders of a list, or none of them."""
@@ -109,8 +110,7 @@ class Outgoing:
             self._blotter.request_replace(numbered)
             self._blotter.counts["changes"] += 1
             self._publish(order.update())
-            self._ask_for(change.client_order_id)
-            self._venue.replace(numbered)
+            self._send_change(numbered)
 
     def cancel(self, order: Order) -> bool:
         """Ask the venue to cancel, unless its answer is not overdue; what is held here just ends. Return whether anything was asked."""
@@ -210,8 +210,7 @@ class Outgoing:
             return False
         self.hear(report)
         if self._journal.is_healthy:
-            self._ask_for(name)
-            self._venue.submit(verdict.order)
+            self._send(verdict.order)
         return True
 
     # --- inside --------------------------------------------------------------------------------------------------------------
@@ -225,12 +224,38 @@ class Outgoing:
         approved = msgspec.structs.replace(verdict.order, seen=self._sight.seen(order))
         return Approved(approved) if is_recordable(approved) else Denied("MALFORMED", "a field has a value of the wrong type")
 
-    def _let_out(self, order: Order, intent: SubmitOrder) -> None:
+    def _let_out(self, order: Order, intent: SubmitOrder, *, is_by_operator: bool = False) -> None:
         self._blotter.counts["orders"] += 1
         self._publish(order.update())
         if order.status is not OrderStatus.SUSPENDED:
-            self._ask_for(intent.client_order_id)
+            self._send(intent, is_by_operator=is_by_operator)
+
+    def _send(self, intent: SubmitOrder, *, is_by_operator: bool = False) -> None:
+        """Hand an order to the venue, unless the kill switch was set while its intent was made durable: a slow disk is no way around it."""
+        name = intent.client_order_id
+        if is_by_operator or not self._sight.is_killed():
+            self._ask_for(name)
             self._venue.submit(intent)
+            return
+        now_ns = self._clock.now_ns()
+        self.hear(ExecutionReport(client_order_id=name, kind=ReportKind.CANCELED, ts_event=now_ns, reason=KILLED))
+
+    def _send_change(self, change: ReplaceOrder) -> None:
+        """Hand a change to the venue, under the same condition."""
+        name = change.client_order_id
+        if not self._sight.is_killed():
+            self._ask_for(name)
+            self._venue.replace(change)
+            return
+        self.hear(
+            ExecutionReport(
+                client_order_id=name,
+                kind=ReportKind.REPLACE_REJECTED,
+                ts_event=self._clock.now_ns(),
+                revision=change.revision,
+                reason=KILLED,
+            )
+        )
 
     def _ask_for(self, client_order_id: str) -> None:
         self.asked[client_order_id] = self._clock.now_ns()

@@ -78,6 +78,8 @@ class Core:
     trace: TraceHash = field(default_factory=TraceHash)
     on_boot: Callable[[], None] = lambda: None
     on_update: Callable[[OrderUpdated], None] = lambda _: None
+    on_point: Callable[[], None] = lambda: None
+    """Called at each message of the bus and before each write and commit of the journal: where something from outside can strike."""
     resumes: bool = True
     """Whether a process that finds itself halted when it starts is resumed at once."""
 
@@ -96,8 +98,8 @@ class Core:
         """Start as `start` does: fold, gate closed, reconcile."""
         self.lives += 1
         self.life = LifeClock(self.clock)
-        self.bus = EventBus(tap=self.trace)
-        self.disk = BadDisk(Journal(self.directory / "journal.sqlite"))
+        self.bus = EventBus(tap=self._tap)
+        self.disk = BadDisk(Journal(self.directory / "journal.sqlite"), lambda: self.on_point())
         self.journal = self.disk.journal
         past = replay(self.journal)
         self.execution = ExecutionActor(
@@ -118,6 +120,10 @@ class Core:
             self.operator(lambda: self.execution.set_state(TradingState.ACTIVE, "resumed"))
         self.execution.reconcile()
         self.bus.drain()
+
+    def _tap(self, message: Message) -> None:
+        self.trace(message)
+        self.on_point()
 
     def _join(self) -> None:
         """Connect what was built to the bus, the market and the line."""

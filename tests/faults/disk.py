@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from framework.trading.journal import Journal
 
 
 class _Connection:
-    """A connection that refuses to write once `left` writes have gone."""
+    """A connection that refuses to write once `left` writes have gone. `on_write` is called before each write and commit."""
 
-    def __init__(self, real: sqlite3.Connection) -> None:
+    def __init__(self, real: sqlite3.Connection, on_write: Callable[[], None]) -> None:
         self._real = real
+        self._on_write = on_write
         self.left: int | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -28,6 +30,7 @@ class _Connection:
         self._real.commit()
 
     def _spend(self) -> None:
+        self._on_write()
         if self.left is None:
             return
         if self.left == 0:
@@ -38,9 +41,9 @@ class _Connection:
 class BadDisk:
     """A journal whose disk can be broken, and whose power can be cut."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, on_write: Callable[[], None] = lambda: None) -> None:
         self.journal = journal
-        self._connection = _Connection(journal._db)
+        self._connection = _Connection(journal._db, on_write)
         journal._db = self._connection  # type: ignore[assignment]
 
     @property

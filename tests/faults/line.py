@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from framework.clock import Clock, EventClock
@@ -12,7 +12,7 @@ from framework.config import PaperConfig
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_S, Instrument
 from framework.venues.paper import PaperVenue
-from framework.venues.port import RestingOrder
+from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Line:
     submitted: Counter[str] = field(default_factory=Counter)
     truth: list[ExecutionReport] = field(default_factory=list)
     on_submit: Callable[[SubmitOrder], None] = lambda _: None
+    on_replace: Callable[[ReplaceOrder], None] = lambda _: None
     on_report: Callable[[ExecutionReport], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -73,13 +74,14 @@ class Line:
         self._send(client_order_id, lambda: self.venue.cancel(client_order_id))
 
     def replace(self, change: ReplaceOrder) -> None:
+        self.on_replace(change)
         self._send(change.client_order_id, lambda: self.venue.replace(change))
 
     def reconcile(self, client_order_ids: Sequence[str]) -> None:
         if self._passes():
             self.venue.reconcile(client_order_ids)
 
-    def restore(self, orders: Iterable[RestingOrder]) -> None:
+    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
         """It keeps its orders itself."""
 
     def on_market(self, event: MarketEvent) -> None:
