@@ -27,6 +27,7 @@ from framework.trading.journal import Journal, Record
 from framework.trading.losses import LossBook
 from framework.trading.orders import REPLACEABLE, Effect, Order
 from framework.trading.portfolio import Portfolio
+from framework.trading.reducing import Reducing
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked, RunStarted
 
 CLOSED_ORDERS_KEPT: Final = 10_000
@@ -63,7 +64,7 @@ class Blotter:
         self._journal = journal
         self.portfolio = portfolio
         self.exposure = Exposure()
-        self.held = Contingencies(self.find_ever)
+        self.held = Contingencies(self.find_ever, Reducing(self._lots, self.exposure.open_quantity))
         self.losses = LossBook(portfolio)
         self.state = TradingState.ACTIVE
         self.state_reason = ""
@@ -79,7 +80,7 @@ class Blotter:
         self._is_folding = False
         self._takers: dict[type[Message], Callable[[Any, int], None]] = {
             SubmitOrder: lambda order, _: self._take_intent(order),
-            CancelOrder: lambda command, _: self.request_cancel(command.client_order_id),
+            CancelOrder: lambda command, _: self.request_cancel(command.client_order_id, command.ts_event),
             ReplaceOrder: lambda change, _: self.request_replace(change),
             ExecutionReport: self._take_report,
             TradingStateChanged: lambda change, _: self.set_state(change.state, change.reason),
@@ -149,11 +150,11 @@ class Blotter:
         found = [one for name, one in self._closed.items() if name in parents or one.intent.oco_id in groups]
         return sorted(found, key=lambda order: order.intent.client_order_id)
 
-    def request_cancel(self, client_order_id: str) -> None:
-        """Note that a cancel is on its way."""
+    def request_cancel(self, client_order_id: str, ts_event: int) -> None:
+        """Note that a cancel is on its way, and since when."""
         order = self.open.get(client_order_id)
         if order is not None:
-            order.request_cancel()
+            order.request_cancel(ts_event)
             self._note(order)
 
     def request_replace(self, change: ReplaceOrder) -> None:
@@ -286,6 +287,9 @@ class Blotter:
             self.held.note(order)
         if not self._is_folding:
             self.exposure.note(order)
+
+    def _lots(self, strategy_id: str, instrument_id: str) -> int:
+        return self.portfolio.position(strategy_id, instrument_id).quantity
 
     def _retire(self, order: Order) -> None:
         client_order_id = order.intent.client_order_id

@@ -28,7 +28,8 @@ from framework.trading.orders import Order
 from framework.trading.portfolio import Portfolio, Position
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Raised when the same records add up to something else: a snapshot of another format is left aside, and all records are read."""
 FILLED_KEPT: Final = 10_000
 _NUMBER: Final = re.compile(r"^(.+?-d?)(\d+)$")
 
@@ -243,6 +244,14 @@ def replay(journal: Journal, *, until: int | None = None, uses_snapshots: bool =
             fold.take(record)
     fold.replayed = Replayed(after, journal.last_seq if until is None else min(until, journal.last_seq))
     return fold
+
+
+def is_readable(body: bytes) -> bool:
+    """Return whether a snapshot is of this format."""
+    try:
+        return _DECODER.decode(body).format == FORMAT
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False
 
 
 def order_facts(order: Order) -> OrderFacts:

@@ -171,14 +171,15 @@ class Order:
 
     # --- what we ask for -------------------------------------------------------------------------------------------------
 
-    def request_cancel(self) -> None:
-        """Note that a cancel is on its way (not while UNKNOWN: that stays until there is evidence)."""
+    def request_cancel(self, ts_event: int = 0) -> None:
+        """Note that a cancel is on its way since then (not while UNKNOWN: that stays until there is evidence)."""
         if self.status in CANCELABLE:
-            self.status = OrderStatus.PENDING_CANCEL
+            self.status, self.ts_event = OrderStatus.PENDING_CANCEL, max(self.ts_event, ts_event)
 
     def request_replace(self, change: ReplaceOrder) -> None:
         """Note that a change is on its way. The caller asks only for an order in `REPLACEABLE`, with the next revision."""
         self.revision, self.changing, self.status = change.revision, change, OrderStatus.PENDING_REPLACE
+        self.ts_event = max(self.ts_event, change.ts_event)
 
     # --- what we hear ----------------------------------------------------------------------------------------------------
 
