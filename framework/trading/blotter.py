@@ -27,7 +27,6 @@ from framework.trading.journal import Journal, Record
 from framework.trading.losses import LossBook
 from framework.trading.orders import REPLACEABLE, Effect, Order
 from framework.trading.portfolio import Portfolio
-from framework.trading.reducing import Reducing
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked, RunStarted
 
 CLOSED_ORDERS_KEPT: Final = 10_000
@@ -64,7 +63,7 @@ class Blotter:
         self._journal = journal
         self.portfolio = portfolio
         self.exposure = Exposure()
-        self.held = Contingencies(self.find_ever, Reducing(self._lots, self.exposure.open_quantity))
+        self.held = Contingencies(self.find_ever)
         self.losses = LossBook(portfolio)
         self.state = TradingState.ACTIVE
         self.state_reason = ""
@@ -287,9 +286,6 @@ class Blotter:
             self.held.note(order)
         if not self._is_folding:
             self.exposure.note(order)
-
-    def _lots(self, strategy_id: str, instrument_id: str) -> int:
-        return self.portfolio.position(strategy_id, instrument_id).quantity
 
     def _retire(self, order: Order) -> None:
         client_order_id = order.intent.client_order_id
