@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.faults import fuzz, halts
+from tests.faults import fuzz, halted_processes, halts
 from tests.faults.checker import Violation
 from tests.faults.scenarios import SCENARIOS, mix_of
 from tests.faults.tables import markdown, parser_of, show
@@ -77,7 +77,7 @@ def scenarios(arguments: list[str]) -> int:
     return 1 if any(row.violations for row in rows) else 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"fuzz": fuzz.main, "halt": halts.main}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"fuzz": fuzz.main, "halt": halts.main, "halt-processes": halted_processes.main}
 """What is no scenario in virtual time; `python -m tests.faults NAME --help` says what each takes."""
 
 
