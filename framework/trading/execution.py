@@ -250,13 +250,14 @@ class ExecutionActor(Actor):
         if order is None or order.intent.strategy_id != command.strategy_id:
             self.counts["cancels_without_an_order"] += 1
             return
-        denied = self.gate.may_cancel(command.strategy_id, self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        denied = self.gate.may_cancel(command.strategy_id, now_ns)
         if denied is None:
             self._out.cancel(order)
             self._out.settle(order.intent.instrument_id)
             return
         self.counts["cancels_denied"] += 1
-        self._bus.publish(msgspec.structs.replace(order.update(), reason=str(denied)))
+        self._bus.publish(msgspec.structs.replace(order.update(), reason=str(denied), ts_event=now_ns))
 
     def _on_quarantined(self, event: StrategyQuarantined) -> None:
         self.cancel_all(event.strategy_id)

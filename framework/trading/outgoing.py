@@ -101,7 +101,7 @@ class Outgoing:
         if denied is not None:
             self._refuse_change(order, denied)
             return
-        numbered = msgspec.structs.replace(change, revision=order.revision + 1)
+        numbered = msgspec.structs.replace(change, revision=order.revision + 1, ts_event=self._clock.now_ns())
         if order.status is OrderStatus.SUSPENDED:
             self.hear(_replaced(order, numbered, self._clock.now_ns()))
         elif not self.record(numbered, key=change.client_order_id):
@@ -126,7 +126,7 @@ class Outgoing:
         command = CancelOrder(client_order_id=intent.client_order_id, strategy_id=intent.strategy_id, ts_event=now_ns)
         self._ask_for(intent.client_order_id)
         self._venue.cancel(intent.client_order_id)
-        self._blotter.request_cancel(intent.client_order_id)
+        self._blotter.request_cancel(intent.client_order_id, now_ns)
         self._publish(order.update())
         self.record(command, durable=False, key=intent.client_order_id)
         return True
@@ -274,7 +274,7 @@ class Outgoing:
 
     def _refuse_change(self, order: Order, denied: Denied) -> None:
         self._blotter.counts["changes_denied"] += 1
-        update = msgspec.structs.replace(order.update(), reason=str(denied))
+        update = msgspec.structs.replace(order.update(), reason=str(denied), ts_event=self._clock.now_ns())
         self.record(update, durable=False)
         self._publish(update)
 
