@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from framework.cli import door
@@ -13,7 +14,7 @@ from framework.messages import SubmitOrder
 from framework.operations import state_views as views
 from framework.operations.options import StartOptions, Summary
 from framework.operations.state_dir import StateDir
-from framework.trading.fold import replay
+from framework.trading.fold import FORMAT, replay
 from framework.trading.journal import Journal
 from tests.trading.conftest import submit
 from tests.trading.room import Room, fill
@@ -65,6 +66,17 @@ def test_verify_finds_a_changed_record_and_a_snapshot_that_is_not_true(state_dir
     code, _, err = say(capsys, "state", "verify", "--state-dir", str(state_dir))
     assert code == 6
     assert "record 2 does not fit the hash chain" in err
+
+
+def test_verify_leaves_a_snapshot_of_another_version_aside(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = Journal(state_dir / "journal.sqlite")
+    facts = msgspec.structs.replace(replay(journal, until=2).facts(), format=FORMAT - 1)
+    journal.take_snapshot(msgspec.msgpack.encode(facts), 1)
+    journal.close()
+    code, out, _ = say(capsys, "state", "verify", "--state-dir", str(state_dir), "--json")
+
+    assert code == 0
+    assert json.loads(out)["snapshots"] == [2]
 
 
 def test_replay_shows_the_state_behind_any_record(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,13 +23,15 @@ from framework.messages import (
     Message,
     OrderUpdated,
     PositionChanged,
+    ReplaceOrder,
     ReportKind,
     StrategyQuarantined,
     SubmitOrder,
     TradingStateChanged,
 )
-from framework.model import OrderStatus, Side, TradingState
+from framework.model import NS_PER_S, OrderStatus, Side, TradingState
 from framework.trading.execution import EXECUTION
+from framework.trading.fold import order_facts, replay
 from framework.trading.journal import Journal
 from framework.venues.paper import PaperVenue
 from tests.trading.conftest import INSTRUMENT, NOW, book, submit
@@ -140,6 +142,27 @@ def test_a_cancel_under_way_is_not_asked_for_again_until_its_answer_is_overdue(r
     room.wait(5.5)
     assert room.execution.cancel_all() == 2
     assert room.scripted.canceled == ["o1", "o2", "o2", "o1", "o2"]
+
+
+def test_a_cancel_and_a_change_under_way_are_told_with_the_time_of_the_request_live_and_by_the_journal(room: Room) -> None:
+    for name in ("o1", "o2", "o3"):
+        room.tell(submit(name, limit_ticks=95, quantity=2), report(ReportKind.ACCEPTED, name))
+    room.wait(2.0)
+    later = NOW + 2 * NS_PER_S
+    room.tell(CancelOrder(client_order_id="o1", strategy_id="s", ts_event=NOW))
+    room.tell(ReplaceOrder(client_order_id="o2", strategy_id="s", ts_event=later, limit_ticks=94))
+    room.tell(ReplaceOrder(client_order_id="o3", strategy_id="s", ts_event=later, quantity=0))
+
+    told = {update.client_order_id: update for update in room.heard(OrderUpdated)}
+    assert {name: update.status for name, update in told.items()} == {
+        "o1": OrderStatus.PENDING_CANCEL,
+        "o2": OrderStatus.PENDING_REPLACE,
+        "o3": OrderStatus.NEW,
+    }
+    assert [update.ts_event for update in told.values()] == [later] * 3
+    assert told["o3"].reason.startswith("MAX_ORDER_QUANTITY")
+    folded = replay(room.journal).blotter.open
+    assert [order_facts(one) for one in folded.values()] == [order_facts(one) for one in room.execution.blotter.open.values()]
 
 
 # --- what venues get wrong -------------------------------------------------------------------------------------------------
