@@ -160,6 +160,7 @@ class TrainingConfig(Settings):
     every_minutes: NotNegative = 0.0
     drift_cooldown_minutes: NotNegative = 10.0
     half_life_rows: NotNegative = 0.0
+    full_every: Annotated[int, Field(ge=1, le=1_000)] = 1
     versions_kept: Annotated[int, Field(ge=2, le=1_000)] = 10
     promotion: Literal["shadow", "offline"] = "shadow"
     trial: TrialConfig = TrialConfig()

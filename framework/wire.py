@@ -68,9 +68,10 @@ class PredictRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="p
 
 
 class TrainRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="train"):
-    """Start a training on the service's dataset directory; `reason` is kept with the version."""
+    """Start a training on the service's dataset directory; `reason` is kept with the version. `refit` is full, warm or "" (as due)."""
 
     reason: Text
+    refit: Id = ""
 
 
 class FeedbackRequest(_Header, array_like=True, frozen=True, kw_only=True, tag="feedback"):

@@ -90,7 +90,7 @@ class MLProcess:
         await self.server.close()
         self._feedback.close()
 
-    def _new_job(self, reason: str) -> TrainingJob:
+    def _new_job(self, reason: str, refit: str) -> TrainingJob:
         training, now_ns = self._config.training, self._wall_ns()
         self.learning.training_begins()
         return TrainingJob(
@@ -104,6 +104,8 @@ class MLProcess:
             min_rows=training.min_rows,
             max_rows=training.max_rows,
             half_life_rows=training.half_life_rows,
+            refit=refit,
+            full_every=training.full_every,
             seed=training.seed,
             memory_limit_mb=self._config.ml_service.memory_limit_mb,
             requested_ns=now_ns,

@@ -21,7 +21,7 @@ from ml_actor.evaluation import is_better, log_losses, matthews
 from ml_actor.features.catalogue import INDEX, REGIMES, SHOCK_INPUTS
 from ml_actor.features.regime import RegimeModel, match_states, stationary
 from ml_actor.features.shock import ShockModel
-from ml_actor.forest import from_treelite
+from ml_actor.forest import extended, from_treelite
 from ml_actor.labels import FLAT, UP
 from ml_actor.models import LinearModel, TreeModel, pool
 
@@ -145,9 +145,15 @@ def fit_linear(train: Examples, *, strength: float = 5e-4) -> LinearModel:
     """Fit multinomial logistic regression on standardised, clipped, mean-imputed features."""
     offset, scale = moments(train.features)
     shape = LinearModel(offset=offset, scale=scale, weights=np.zeros((3, len(offset))), intercept=np.zeros(3))
-    model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
-    model.fit(shape.standardised(train.features), train.classes, sample_weight=train.weights)
-    return LinearModel(offset=offset, scale=scale, weights=np.ascontiguousarray(model.coef_), intercept=model.intercept_)
+    return continue_linear(train, shape, strength=strength)
+
+
+def continue_linear(train: Examples, model: LinearModel, *, strength: float = 5e-4) -> LinearModel:
+    """Fit on from the weights of `model`, in its standard deviations: the optimum does not depend on the start, the time does."""
+    found = LogisticRegression(C=strength, max_iter=200, tol=1e-3, warm_start=True)
+    found.classes_, found.coef_, found.intercept_ = np.arange(3), model.weights.copy(), model.intercept.copy()
+    found.fit(model.standardised(train.features), train.classes, sample_weight=train.weights)
+    return LinearModel(offset=model.offset, scale=model.scale, weights=np.ascontiguousarray(found.coef_), intercept=found.intercept_)
 
 
 def moments(features: Float64Array) -> tuple[Float64Array, Float64Array]:
@@ -171,6 +177,27 @@ def fit_trees(train: Examples, validation: Examples | None, *, seed: int, rounds
     sample = train.features[:: max(1, len(train) // 500)].copy()
     sample[::5] = np.where(np.random.default_rng(seed).random(sample[::5].shape) < 0.3, np.nan, sample[::5])
     return served, check_equal("trees.npz", served.scores(sample), np.asarray(booster.predict(sample, raw_score=True)))
+
+
+def continue_trees(train: Examples, validation: Examples, model: TreeModel, *, seed: int, rounds: int) -> tuple[TreeModel, float]:
+    """Add up to `rounds` rounds of trees to those of `model`, as many as `validation` bears; return the served form and how far it is off.
+
+    The same as LightGBM's `init_model`, from what is served instead of from its own files. Where the first new tree helps
+    nothing, `model` comes back.
+    """
+    before = [model.scores(part.features) for part in (train, validation)]
+    data = lightgbm.Dataset(train.features, train.classes, weight=train.weights, init_score=before[0])
+    later = lightgbm.Dataset(validation.features, validation.classes, reference=data, init_score=before[1])
+    stop = lightgbm.early_stopping(PATIENCE_ROUNDS, verbose=False)
+    booster = lightgbm.train({**TREES, "seed": seed}, data, rounds, valid_sets=[later], callbacks=[stop])
+    unchanged = float(log_losses(softmax(before[1]), validation.classes).mean())
+    if booster.best_score["valid_0"]["multi_logloss"] >= unchanged:
+        return model, 0.0
+    booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
+    served = TreeModel(forest=extended(model.forest, from_treelite(treelite.frontend.from_lightgbm(booster))))
+    sample = train.features[:: max(1, len(train) // 500)]
+    fitted = model.scores(sample) + np.asarray(booster.predict(sample, raw_score=True))
+    return served, check_equal("trees.npz", served.scores(sample), fitted)
 
 
 def choose_tree_weight(linear: Float64Array, trees: Float64Array, classes: Int64Array) -> float:

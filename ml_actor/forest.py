@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -106,6 +106,19 @@ def joined(forests: Sequence[Forest]) -> Forest:
         base=np.concatenate([forest.base for forest in forests]),
         divisor=np.concatenate([forest.divisor for forest in forests]),
         feature_count=max(forest.feature_count for forest in forests),
+    )
+
+
+def extended(forest: Forest, more: Forest) -> Forest:
+    """Return one forest that adds up to the sum of both. Raises `ValueError` where they have different numbers, or are means."""
+    if forest.base.shape != more.base.shape or (forest.divisor != 1).any() or (more.divisor != 1).any():
+        raise ValueError("forest: only sums of trees with as many numbers can be extended")
+    beside = joined([forest, more])
+    return replace(
+        beside,
+        outputs=np.concatenate([forest.outputs, more.outputs]),
+        base=forest.base + more.base,
+        divisor=forest.divisor,
     )
 
 

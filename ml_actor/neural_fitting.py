@@ -22,6 +22,7 @@ from ml_actor.scaling import standardised
 
 _WARM_UP_STEPS: Final = 50
 _PARITY_TOLERANCE: Final = 1e-3
+_LAYERS: Final = ("weights_1", "bias_1", "weights_2", "bias_2", "weights_3", "bias_3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +47,22 @@ def fit_neural(
     weights: Float64Array,
     seed: int,
     recipe: Recipe,
+    start: NeuralModel | None = None,
 ) -> NeuralModel:
     """Fit `recipe.nets` nets on features (n, F), classes (n, H) in 0..2 or -1, weights (n,); `mirror` is (order, sign).
 
-    Raises `FitRefused` when the served form does not give what was trained.
+    With `start` its nets go on from where they stand, in its standard deviations. Raises `FitRefused` when the served
+    form does not give what was trained.
     """
     order, sign = mirror
-    both = np.concatenate([features, features[:, order] * sign])
-    offset, scale = moments(both)
+    offset, scale = (start.offset, start.scale) if start else moments(np.concatenate([features, features[:, order] * sign]))
     inputs = standardised(features, offset, scale).astype(np.float32)
     shown = _Shown(inputs, classes, weights.astype(np.float32), order, sign.astype(np.float32))
-    nets = [_train(shown, recipe, np.random.default_rng((seed, number))) for number in range(recipe.nets)]
+    nets = [_fit_net(shown, recipe, start, seed, number) for number in range(recipe.nets)]
     stacked = [np.ascontiguousarray(np.stack(parts)) for parts in zip(*nets, strict=True)]
-    names = ("weights_1", "bias_1", "weights_2", "bias_2", "weights_3", "bias_3")
-    model = NeuralModel(offset=offset, scale=scale, order=order.astype(np.int64), sign=shown.sign, **dict(zip(names, stacked, strict=True)))
+    model = NeuralModel(
+        offset=offset, scale=scale, order=order.astype(np.int64), sign=shown.sign, **dict(zip(_LAYERS, stacked, strict=True))
+    )
     _check(model, features[:: max(1, len(features) // 200)], shown, nets)
     return model
 
@@ -87,8 +90,13 @@ class _Shown:
         return np.concatenate([plain, turned]), np.concatenate([labels[:half], mirrored]), self.weights[rows]
 
 
-def _train(shown: _Shown, recipe: Recipe, rng: np.random.Generator) -> list[Float32Array]:
-    layers = _initial(shown, recipe, rng)
+def _fit_net(shown: _Shown, recipe: Recipe, start: NeuralModel | None, seed: int, number: int) -> list[Float32Array]:
+    rng = np.random.default_rng((seed, number))
+    layers = [getattr(start, name)[number].copy() for name in _LAYERS] if start else _initial(shown, recipe, rng)
+    return _train(shown, recipe, layers, rng)
+
+
+def _train(shown: _Shown, recipe: Recipe, layers: list[Float32Array], rng: np.random.Generator) -> list[Float32Array]:
     means, squares = [np.zeros_like(part) for part in layers], [np.zeros_like(part) for part in layers]
     batches = max(1, len(shown.inputs) // recipe.batch_rows)
     steps = recipe.epochs * batches

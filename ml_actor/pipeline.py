@@ -29,19 +29,16 @@ from ml_actor.fitting import (
     fit_trees,
 )
 from ml_actor.models import ModelBundle, pool
-from ml_actor.neural import NeuralModel
-from ml_actor.neural_fitting import Recipe, fit_neural, signed_exchange
 from ml_actor.outcomes import summary
 from ml_actor.preparation import Prepared, Recording, Slice, augmented, prepare, time_slices, training_runs
 from ml_actor.promotion import save_version
+from ml_actor.refit import choose_refit, fit_served_net, last_fitted, warm_linear, warm_trees
 from ml_actor.registry import Registry
 from ml_actor.training_job import TrainingJob, TrainingResult
 
 Report = Callable[[str, float], None]
 
 MAX_CONTROL_SKILL: Final = 0.01
-SERVED_NET: Final = Recipe(input_dropout=0.3, nets=2)
-"""Two nets of 64 and 32 units: what a prediction can afford (some 10 us)."""
 _BASELINES: Final = {"imbalance": ("imbalance_1",), "persistence": ("last_move", "return_5", "rows_since_move")}
 
 
@@ -72,17 +69,18 @@ def train_on(
 
 def _fit(prepared: Sequence[Prepared], job: TrainingJob, report: Report) -> tuple[ModelBundle, dict[str, Any]]:
     report("feature models", 0.15)
-    shock, shock_parity = fit_shock(np.concatenate([part.features[part.slices == splits.TRAIN] for part in prepared]), job.seed)
-    champion = Registry(job.models_dir).load_champion()
-    regimes = fit_regimes(training_runs(prepared), job.seed, previous=champion.engine.regimes if champion else None)
-    engine = AdvancedMLFeatureEngine(window_rows=job.window_rows, shock=shock, regimes=regimes)
+    registry = Registry(job.models_dir)
+    champion = registry.load_champion()
+    refit = choose_refit(job, registry, champion, prepared)
+    engine, shock_parity = (refit.parent.engine, 0.0) if refit.parent else _fit_feature_models(prepared, job, champion)
     slices = time_slices(prepared, engine)
     shown = augmented(slices[splits.TRAIN])
-    bundle, tree_parity = _fit_models(engine, slices, shown, job, report)
+    bundle, tree_parity = _fit_models(engine, slices, shown, job, report, parent=refit.parent)
     report("evaluate", 0.80)
     test = slices[splits.TEST]
     facts = {
         "metrics": _evaluate(bundle, test, shown),
+        "refit": refit.facts(),
         "negative_control": _negative_control(slices[splits.TRAIN], test.examples, job.seed),
         "parity": {"trees": tree_parity, "shock": shock_parity},
         "calibration": bundle.calibration.kind.value,
@@ -94,16 +92,31 @@ def _fit(prepared: Sequence[Prepared], job: TrainingJob, report: Report) -> tupl
     return bundle, facts
 
 
+def _fit_feature_models(
+    prepared: Sequence[Prepared], job: TrainingJob, champion: ModelBundle | None
+) -> tuple[AdvancedMLFeatureEngine, float]:
+    """Return the engine with its fitted feature models, states numbered as the champion's, and how far the served forest is off."""
+    shock, parity = fit_shock(np.concatenate([part.features[part.slices == splits.TRAIN] for part in prepared]), job.seed)
+    regimes = fit_regimes(training_runs(prepared), job.seed, previous=champion.engine.regimes if champion else None)
+    return AdvancedMLFeatureEngine(window_rows=job.window_rows, shock=shock, regimes=regimes), parity
+
+
 def _fit_models(
-    engine: AdvancedMLFeatureEngine, slices: Sequence[Slice], shown: Examples, job: TrainingJob, report: Report
+    engine: AdvancedMLFeatureEngine,
+    slices: Sequence[Slice],
+    shown: Examples,
+    job: TrainingJob,
+    report: Report,
+    *,
+    parent: ModelBundle | None,
 ) -> tuple[ModelBundle, float]:
     validation, later = slices[splits.VALIDATION].examples, slices[splits.CALIBRATION].examples
     report("linear", 0.30)
-    linear = fit_linear(shown)
+    linear = warm_linear(parent, shown) if parent else fit_linear(shown)
     report("trees", 0.45)
-    trees, parity = fit_trees(shown, validation, seed=job.seed)
+    trees, parity = warm_trees(parent, shown, validation, job.seed) if parent else fit_trees(shown, validation, seed=job.seed)
     report("net", 0.65)
-    neural = _fit_net(shown, job.seed)
+    neural = fit_served_net(parent, shown, job.seed)
     report("calibrate", 0.75)
     draft = ModelBundle(
         version="",
@@ -125,14 +138,6 @@ def _fit_models(
     calibrated = replace(pooled, calibration=calibration)
     rule = choose_rule(calibrated.probabilities(later.features), slices[splits.CALIBRATION].moves)
     return replace(calibrated, rule=rule), parity
-
-
-def _fit_net(shown: Examples, seed: int) -> NeuralModel:
-    """Fit the net on the plain rows: it mirrors its batches itself."""
-    plain = slice(0, len(shown) // 2)
-    return fit_neural(
-        shown.features[plain], shown.classes[plain, None], signed_exchange(), weights=shown.weights[plain], seed=seed, recipe=SERVED_NET
-    )
 
 
 def _evaluate(bundle: ModelBundle, test: Slice, train_rows: Examples) -> dict[str, Any]:
@@ -190,6 +195,7 @@ def _data_facts(prepared: Sequence[Prepared], refused_parts: Sequence[str]) -> d
         "start_ns": int(times.min()),
         "end_ns": int(times.max()),
         "last": {part.recording.instrument_id: _last_row(part.recording) for part in prepared},
+        "fitted": last_fitted(prepared),
         "refused_parts": list(refused_parts),
     }
 

@@ -120,7 +120,7 @@ class Trainer(Protocol):
     def is_running(self) -> bool:
         """Return whether a training runs."""
 
-    def start(self, reason: str) -> tuple[str, bool]:
+    def start(self, reason: str, refit: str = "") -> tuple[str, bool]:
         """Start a training, or name the one that runs: job id, and whether it is new. Never waits."""
 
     def status(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ml_actor.answered import Answered, Claim
 from ml_actor.codecs import Call, Codec, codec_of
 from ml_actor.ports import FeedbackSink, Learning, ModelStore, Predictor, Scored, Trainer
 from ml_actor.registry import UnknownVersion
+from ml_actor.training_job import REFITS
 
 log = logging.getLogger("MLService")
 
@@ -252,7 +253,9 @@ class MLService:
 
     def _train(self, call: Call, now_s: float) -> wire.Reply:  # noqa: ARG002
         request: wire.TrainRequest = call.request  # type: ignore[assignment]
-        job_id, is_new = self._trainer.start(request.reason)
+        if request.refit not in ("", *REFITS):
+            raise WireError(ErrorCode.BAD_FIELD, f"refit must be {' or '.join(REFITS)} or empty, got {request.refit!r}")
+        job_id, is_new = self._trainer.start(request.reason, request.refit)
         self._counts["trainings"] += is_new
         return wire.TrainReply(version=PROTOCOL_VERSION, request_id=request.request_id, job_id=job_id, is_new=is_new)
 

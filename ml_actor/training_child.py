@@ -43,14 +43,14 @@ class TrainingChild:
     """Runs `python -m ml_actor.training --job FILE` for one job at a time.
 
     `prepare(job)` fills in a job before the child starts (it may wait); `on_trained(result)` is awaited after a training
-    that made a version, and returns what became of it, in words. `new_job(reason)` gives a job with a new id.
+    that made a version, and returns what became of it, in words. `new_job(reason, refit)` gives a job with a new id.
     """
 
     def __init__(
         self,
         directory: Path,
         *,
-        new_job: Callable[[str], TrainingJob],
+        new_job: Callable[[str, str], TrainingJob],
         prepare: Callable[[TrainingJob], Awaitable[None]],
         on_trained: Callable[[TrainingResult], Awaitable[str]],
         wall_ns: Callable[[], int],
@@ -79,11 +79,11 @@ class TrainingChild:
         """Return the child's process id while it runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
-    def start(self, reason: str) -> tuple[str, bool]:
-        """Start a training, or name the one that runs. Never waits."""
+    def start(self, reason: str, refit: str = "") -> tuple[str, bool]:
+        """Start a training (`refit` full, warm or "": as due), or name the one that runs. Never waits."""
         if self._task is not None and self._progress is not None:
             return self._progress.job_id, False
-        job = self._new_job(reason)
+        job = self._new_job(reason, refit)
         self._progress = Progress(job_id=job.job_id, reason=reason, started_ns=self._wall_ns())
         self._counts["started"] += 1
         log.info("Training %s starts: %s", job.job_id, reason)

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+FULL: Final = "full"
+WARM: Final = "warm"
+REFITS: Final = (FULL, WARM)
 CHILD_ENVIRONMENT: Final = {
     name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 }
@@ -21,7 +24,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     """One training. `feedback_file` is JSON lines of `framework.wire.FeedbackItem`; `requested_ns` is kept with the version.
 
     `memory_limit_mb` 0 sets no limit on the child's address space. `half_life_rows`: in how many rows into the past a row's weight
-    halves; 0 is no decay.
+    halves; 0 is no decay. `refit` is "full", "warm" or "": then `full_every` says which (`refit`).
     """
 
     job_id: str
@@ -34,6 +37,8 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     min_rows: int = 3_000
     max_rows: int = 200_000
     half_life_rows: float = 0.0
+    refit: str = ""
+    full_every: int = 1
     seed: int = 7
     memory_limit_mb: int = 0
     requested_ns: int = 0

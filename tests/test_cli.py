@@ -512,9 +512,10 @@ def test_stop_halt_resume_and_train_reach_it(run: Run, tmp_path: Path) -> None:
             assert run("halt", "--reason", "news")[0] == 0
         assert run("resume", "--confirm")[0] == 0
         assert run("train", "--json") == (0, '{"started":true}\n', "")
+        assert run("train", "--warm", "--json") == (0, '{"started":true}\n', "")
         assert run("stop") == (0, "stopped\n", "")
 
-    assert seen == [control.Halt(reason="news"), control.Resume(confirm=True), control.Train(), control.Stop()]
+    assert seen == [control.Halt(reason="news"), control.Resume(confirm=True), control.Train(), control.Train(refit="warm"), control.Stop()]
 
 
 # --- ml-service and doctor -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -19,6 +19,9 @@ from framework.operations.status import Status, status_view
 
 STOP_TIMEOUT_S: Final = 60.0
 
+WarmOption = Annotated[
+    bool | None, typer.Option("--warm/--full", help="Go on from the champion, or begin from nothing; default: as training.full_every says.")
+]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with it.")]
 FlattenOption = Annotated[bool, typer.Option("--flatten", help="Close every position too.")]
 KillAfterOption = Annotated[
@@ -83,9 +86,16 @@ def resume(
     return _say_state(TradingState.ACTIVE, is_json=is_json)
 
 
-def train(*, state_dir: StateDirOption = DEFAULT_STATE_DIR, reason: ReasonOption = "operator", is_json: JsonOption = False) -> int:
+def train(
+    *,
+    state_dir: StateDirOption = DEFAULT_STATE_DIR,
+    is_warm: WarmOption = None,
+    reason: ReasonOption = "operator",
+    is_json: JsonOption = False,
+) -> int:
     """Start a training in the ML process now; predictions go on meanwhile."""
-    result = control.ask(state_dir, control.Train(reason=foreign(reason)))
+    refit: Literal["", "warm", "full"] = "" if is_warm is None else "warm" if is_warm else "full"
+    result = control.ask(state_dir, control.Train(reason=foreign(reason), refit=refit))
     if is_json:
         say_json(result)
     else:

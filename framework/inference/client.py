@@ -226,10 +226,11 @@ class MLClient:
         for batch in _batches(items):
             self._command(functools.partial(_feedback_request, batch), on_end)
 
-    async def train(self, reason: str) -> wire.TrainReply:
-        """Ask for a training. Raises `MLUnavailable`, or `WireError` with the service's code."""
+    async def train(self, reason: str, refit: str = "") -> wire.TrainReply:
+        """Ask for a training (`refit` full, warm or "": as due). Raises `MLUnavailable`, or `WireError` with the service's code."""
         return await self._ask(
-            wire.TrainReply, lambda request_id: wire.TrainRequest(version=PROTOCOL_VERSION, request_id=request_id, reason=reason[:1_000])
+            wire.TrainReply,
+            lambda request_id: wire.TrainRequest(version=PROTOCOL_VERSION, request_id=request_id, reason=reason[:1_000], refit=refit),
         )
 
     async def status(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class SampleRecorder(Actor):
         writer: SampleWriter,
         *,
         trigger: TrainingTrigger,
-        request_training: Callable[[str], None],
+        request_training: Callable[[str, str], None],
     ) -> None:
         super().__init__(SAMPLES)
         self._bus = bus
@@ -130,8 +130,11 @@ class SampleRecorder(Actor):
             self._timer.cancel()
         self._flush()
 
-    def train_now(self, reason: str) -> None:
-        """Append and seal everything, then ask for a training. Raises nothing: a disk that fails is logged and counted."""
+    def train_now(self, reason: str, refit: str = "") -> None:
+        """Append and seal everything, then ask for a training; `refit` is full, warm or "" (as due).
+
+        Raises nothing: a disk that fails is logged and counted.
+        """
         self._flush()
         self._new_rows = 0
         self._asked_ns = self._clock.now_ns()
@@ -142,16 +145,16 @@ class SampleRecorder(Actor):
             return
         if isinstance(sealed, Future):
             # Comes back on the loop, not on the writer's thread: this actor belongs to the loop.
-            asyncio.wrap_future(sealed).add_done_callback(functools.partial(self._on_sealed, reason))
+            asyncio.wrap_future(sealed).add_done_callback(functools.partial(self._on_sealed, reason, refit))
         else:
-            self._ask(reason)
+            self._ask(reason, refit)
 
-    def _on_sealed(self, reason: str, sealed: asyncio.Future[int]) -> None:
+    def _on_sealed(self, reason: str, refit: str, sealed: asyncio.Future[int]) -> None:
         if sealed.cancelled():
             return
         failure = sealed.exception()
         if failure is None:
-            self._ask(reason)
+            self._ask(reason, refit)
         else:
             self._on_seal_failed(failure)
 
@@ -159,10 +162,10 @@ class SampleRecorder(Actor):
         self._counts["storage_errors"] += 1
         self._log.error("No training: its samples cannot be sealed: %s", failure)
 
-    def _ask(self, reason: str) -> None:
+    def _ask(self, reason: str, refit: str) -> None:
         self._counts["trainings_requested"] += 1
         self._log.info("Requesting training: %s (%d rows)", reason, self._writer.total_rows)
-        self._request_training(reason)
+        self._request_training(reason, refit)
 
     def _take(self, source: _Source, dom: DomView) -> None:
         total = dom.total_rows

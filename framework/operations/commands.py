@@ -170,7 +170,7 @@ class Commands:
     async def _train(self, command: Train) -> Any:
         if self._process.client is None or not self._process.client.is_up:
             raise StartRefused("the ML process is not up; see: main.py status")
-        self._process.samples.train_now(foreign(command.reason))
+        self._process.samples.train_now(foreign(command.reason), command.refit)
         return {"started": True}
 
     async def _models(self, command: Models) -> Any:

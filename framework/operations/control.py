@@ -13,7 +13,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -80,9 +80,10 @@ class Resume(Command, frozen=True, kw_only=True, tag="resume"):
 
 
 class Train(Command, frozen=True, kw_only=True, tag="train"):
-    """Start a training now."""
+    """Start a training now; `refit` is full, warm or "" (as due)."""
 
     reason: str = "operator"
+    refit: Literal["", "full", "warm"] = ""
 
 
 class Models(Command, frozen=True, kw_only=True, tag="models"):

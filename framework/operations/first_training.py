@@ -84,12 +84,12 @@ async def record_history(events: Iterator[MarketEvent], writer: Writer, on_progr
     return buffer.total_rows
 
 
-async def train_and_wait(client: MLClient, reason: str, on_progress: Progress) -> Ended:
+async def train_and_wait(client: MLClient, reason: str, on_progress: Progress, refit: str = "") -> Ended:
     """Ask for a training (or join the one that runs), wait until it ended, and return how.
 
     Raises `TimeoutError` after ten minutes, `MLUnavailable` if the service went away.
     """
-    await client.train(reason)
+    await client.train(reason, refit)
     async with asyncio.timeout(TRAINING_TIMEOUT_S):
         while True:
             status = await client.status()

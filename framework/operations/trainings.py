@@ -28,22 +28,22 @@ class Trainings:
         self._clock = clock
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def request(self, reason: str) -> None:
+    def request(self, reason: str, refit: str = "") -> None:
         """Start a training in the background; at full speed market time waits for its end, so that a replay stays a replay."""
         if self._client is None or not self._client.is_up:
             log.warning("No training (%s): the ML process is not up", reason)
             return
-        task = asyncio.get_running_loop().create_task(self.run(reason, self._note))
+        task = asyncio.get_running_loop().create_task(self.run(reason, self._note, refit))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if self._pacer.is_lockstep:
             self._pacer.hold(self._clock.now_ns(), task)
 
-    async def run(self, reason: str, on_progress: Progress) -> None:
+    async def run(self, reason: str, on_progress: Progress, refit: str = "") -> None:
         """Train and wait for the end; what becomes of it is logged and counted, and raises nothing."""
         assert self._client is not None
         try:
-            ended = await train_and_wait(self._client, reason, on_progress)
+            ended = await train_and_wait(self._client, reason, on_progress, refit)
         except (TimeoutError, TidebookError) as exc:
             log.warning("Training (%s) is lost from sight: %s", reason, exc or "no end within ten minutes")
         else:

@@ -106,7 +106,7 @@ class Trainer:
     is_running: bool = False
     jobs: list[str] = field(default_factory=list)
 
-    def start(self, reason: str) -> tuple[str, bool]:
+    def start(self, reason: str, refit: str = "") -> tuple[str, bool]:
         if self.is_running:
             return f"job-{len(self.jobs)}", False
         self.jobs.append(reason)

@@ -70,7 +70,7 @@ class House:
         self.recorder.on_start()
         self.recorder.add_instrument(TIDE, max_dom_history=dom.max_rows)
 
-    def request_training(self, reason: str) -> None:
+    def request_training(self, reason: str, refit: str) -> None:
         self.writer.log.append("train")
         self.asked.append(reason)
 
@@ -231,7 +231,7 @@ async def test_a_training_sees_the_rows_that_were_recorded_in_the_background(bui
     house = build(
         writer=writer,
         after_new_rows=100,
-        request_training=lambda _: seen.set_result(read_dataset(directory, max_rows=1_000).total_rows),
+        request_training=lambda *_: seen.set_result(read_dataset(directory, max_rows=1_000).total_rows),
     )
 
     house.rows(100)

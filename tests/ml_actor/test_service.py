@@ -90,9 +90,11 @@ class FakeTrainer:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.refits: list[str] = []
 
-    def start(self, reason: str) -> tuple[str, bool]:
+    def start(self, reason: str, refit: str = "") -> tuple[str, bool]:
         self.reasons.append(reason)
+        self.refits.append(refit)
         return "job-1", len(self.reasons) == 1
 
     def status(self) -> dict[str, Any]:
@@ -347,6 +349,18 @@ def test_train_answers_at_once_with_the_job() -> None:
 
     assert (first.job_id, first.is_new, second.job_id, second.is_new) == ("job-1", True, "job-1", False)
     assert bench.ask(wire.encode(wire.Ping(**HEAD, request_id="p"))).trainings == 1
+
+
+def test_how_to_refit_travels_with_the_request_and_other_words_are_refused() -> None:
+    bench = Bench()
+
+    bench.ask(wire.encode(wire.TrainRequest(**HEAD, request_id="a", reason="r", refit="warm")))
+    bench.ask_json({"type": "train", "request_id": "b", "refit": "full"})
+    bench.ask_json({"type": "train", "request_id": "c"})
+    assert bench.trainer.refits == ["warm", "full", ""]
+
+    assert bench.ask(wire.encode(wire.TrainRequest(**HEAD, request_id="d", reason="r", refit="hot"))).code == ErrorCode.BAD_FIELD
+    assert len(bench.trainer.refits) == 3
 
 
 def test_promoting_swaps_the_model_and_lists_the_versions() -> None:

@@ -33,7 +33,7 @@ class Bench:
         (folder / "child.py").write_text(script)
         self.child = TrainingChild(
             folder / "ml_training",
-            new_job=lambda reason: TrainingJob(job_id=f"job-{next(self.numbers)}", dataset_dir="d", models_dir="m", reason=reason),
+            new_job=lambda reason, refit: TrainingJob(job_id=f"job-{next(self.numbers)}", dataset_dir="d", models_dir="m", reason=reason),
             prepare=self.prepare,
             on_trained=self.take,
             wall_ns=lambda: 42,

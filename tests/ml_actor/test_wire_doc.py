@@ -36,7 +36,7 @@ def make_service() -> MLService:
     predictor: Any = SimpleNamespace(version=VERSION, window_rows=100, horizon_rows=20, is_calibrated=True, predict=lambda window: scores)
     versions = ({"version": VERSION, "is_champion": True},)
     models: Any = SimpleNamespace(champion=lambda: VERSION, versions=lambda: versions, decisions=lambda: (), promote=refuse, rollback=None)
-    trainer: Any = SimpleNamespace(is_running=False, status=dict, start=lambda reason: ("job-1705314615000", True))
+    trainer: Any = SimpleNamespace(is_running=False, status=dict, start=lambda reason, refit: ("job-1705314615000", True))
     store: Any = SimpleNamespace(count=0, add=lambda items, received_ns: len(items))
     service = MLService(models, trainer, store, wall_ns=lambda: 0, timer=lambda: 0.0)
     service.use(predictor)
