@@ -17,6 +17,8 @@ TRAIN: Final = "train"
 TEST: Final = "test"
 WALK: Final = "walk"
 BACKENDS: Final = ("loky", "dask", "ray")
+MemberSettings = dict[str, dict[str, float]]
+"""Settings in place of those that ship, by member of the model and by name."""
 
 
 class EvaluatedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,7 @@ class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
     predictions_file: str | None = None
     report_file: str | None = None
     trials: Trials = Trials()
+    settings: MemberSettings = {}
     command: str = ""
 
 

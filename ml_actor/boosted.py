@@ -37,11 +37,12 @@ MAX_ROWS: Final = 40_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trees:
-    """LightGBM on `columns`; `rounds` by horizon, the most of `ROUNDS` where nothing is chosen yet."""
+    """LightGBM on `columns`; `rounds` by horizon, the most of `ROUNDS` where nothing is chosen yet; `parameters` over `TREES`."""
 
     name: str
     columns: Int64Array
     rounds: Mapping[int, int] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def fit(self, shown: Shown, horizons: Sequence[int], seed: int) -> Fitted:
         """Fit a forest a horizon."""
@@ -51,7 +52,7 @@ class Trees:
     def _booster(self, shown: Shown, horizon: int, seed: int) -> Any:
         found = shown.examples(horizon, self.columns, MAX_ROWS)
         data = lightgbm.Dataset(found.features, found.classes, weight=found.weights, free_raw_data=True)
-        return lightgbm.train({**TREES, "seed": seed}, data, self.rounds.get(horizon, ROUNDS[-1]))
+        return lightgbm.train({**TREES, **self.parameters, "seed": seed}, data, self.rounds.get(horizon, ROUNDS[-1]))
 
     def tuned(self, fits: Sequence[tuple[Fitted, Shown]], horizons: Sequence[int]) -> tuple[Member, list[Fitted]]:
         """Choose for each horizon the rounds with the least log-loss on the rows that the fits have not seen."""

@@ -7,6 +7,7 @@ segments. Everything that is chosen (scales, thresholds, rounds, weights, calibr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from ml_actor.known_models import find_members
 from ml_actor.labels import CLASSES, classify, label_rows, positions
 from ml_actor.members import UNKNOWN, Fitted, Member, Shown
 from ml_actor.preparation import Recording
+from ml_actor.search.space import Values, with_settings
 from ml_actor.stacking import APART, Pool, fit_pool, out_of_fold
 
 __all__ = ["EARLIER_ROWS", "LABELS", "HorizonModels", "fit_horizons", "has_history", "threshold_of"]
@@ -99,12 +101,19 @@ def has_history(rows: Rows) -> npt.NDArray[np.bool_]:
 
 
 def fit_horizons(
-    train: Sequence[Recording], *, horizons: Sequence[int], label: str, seed: int, report: Report, model: str = "ensemble"
+    train: Sequence[Recording],
+    *,
+    horizons: Sequence[int],
+    label: str,
+    seed: int,
+    report: Report,
+    model: str = "ensemble",
+    settings: Mapping[str, Values] = MappingProxyType({}),
 ) -> HorizonModels | str:
     """Fit a calibrated model for each horizon on `train` alone; or say why that cannot be done.
 
     `label` "sign": the sign of the mid's change; "tercile": changes beyond the 1/3 quantile of absolute changes of `train`.
-    `model` is a name that `known_models.find_members` knows.
+    `model` is a name that `known_models.find_members` knows, `settings` are for its members by name (`search.space`).
     """
     members = find_members(model)
     if isinstance(members, str):
@@ -119,7 +128,7 @@ def fit_horizons(
         return objection
     try:
         asked = {horizon: thresholds[horizon] for horizon in horizons}
-        return _fit(members, shown, thresholds=asked, begin=begin, seed=seed, report=report)
+        return _fit(with_settings(members, settings), shown, thresholds=asked, begin=begin, seed=seed, report=report)
     except FitRefused as exc:
         return str(exc)
 
@@ -157,6 +166,12 @@ def _fit(
         fitted.append(member.fit(shown, used, seed) if used else None)
     origin = {"seed": seed, "rows": len(shown.positions)}
     return HorizonModels(members=chosen, fitted=fitted, pools=pools, thresholds=thresholds, begin=begin, origin=origin)
+
+
+def shown_for(train: Sequence[Recording], horizons: Sequence[int], label: str) -> Shown | str:
+    """Return the rows of `train` that a member learns from, with the classes of every horizon; or say why there are too few."""
+    shown, _ = _shown(train, horizons, label, begin_of(train))
+    return _objection(shown, horizons) or shown
 
 
 def _shown(train: Sequence[Recording], horizons: Sequence[int], label: str, begin: Float64Array) -> tuple[Shown, dict[int, float]]:

@@ -7,10 +7,12 @@ command line). Only a fault of the program ends the process with another code th
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -41,6 +43,11 @@ def run_job(arguments: Sequence[str] | None, *, prog: str, description: str, job
         _refuse(f"fault: {type(exc).__name__}: {exc}", 1)
         return 1
     return 0
+
+
+def leave(_number: int, _frame: FrameType | None) -> None:
+    """Leave on SIGTERM by an exception, not at once: workers and clusters are shut down on the way out."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def say(line: Any) -> None:

@@ -27,6 +27,7 @@ from framework.cli.options import Entry
 from framework.cli.output import complain
 from framework.cli.risk import limits, resolve_order
 from framework.cli.run import create_keys, doctor, ml_service, start
+from framework.cli.search import search
 from framework.cli.state import build as build_state
 from framework.cli.strategies import deploy_strategy, list_strategies, undeploy_strategy
 from framework.cli.sweep import sweep
@@ -58,6 +59,7 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
     ),
     ("diff", diff, "diff .tidebook backtest-state --strategy ml_futures"),
     ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
+    ("search", search, "search --data day1.parquet day2.parquet --member trees --tries 40 --out trees.json"),
     ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),
     ("explain", explain, "explain ml_futures-3"),
     ("ml-service", ml_service, "ml-service --config config/main.yaml"),

@@ -20,6 +20,7 @@ from framework.progress import progress_bar
 from framework.research.evaluating import evaluate as run_evaluation
 from framework.research.evaluating.options import EvaluationOptions, Fee
 from framework.research.evaluating.table import report_view
+from framework.research.searching import read_settings
 from framework.window import LEVELS
 
 DEFAULT_HORIZONS: Final = "10,20,50,100"
@@ -43,6 +44,7 @@ ReportOption = Annotated[Path | None, typer.Option("--report", metavar="OUT.html
 BackendOption = Annotated[str, typer.Option("--backend", metavar="|".join(BACKENDS), help="Where folds run: processes here, or a cluster.")]
 AddressOption = Annotated[str | None, typer.Option("--address", metavar="HOST:PORT", help="The cluster's scheduler.")]
 WorkersOption = Annotated[int, typer.Option("--workers", min=1, max=1_000, help="How many processes here.")]
+SettingsOption = Annotated[Path | None, typer.Option("--settings", metavar="FILE.json", help="Settings of the model, from search --out.")]
 
 
 def evaluate(
@@ -64,12 +66,13 @@ def evaluate(
     backend: BackendOption = BACKENDS[0],
     address: AddressOption = None,
     workers: WorkersOption = 1,
+    settings: SettingsOption = None,
     config: ConfigOption = None,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     is_json: JsonOption = False,
 ) -> int:
     """Fit on recordings and score on others: calibration, skill over the baselines, and what a taker would have kept."""
-    settings, _ = read_config(config)
+    main, _ = read_config(config)
     options = EvaluationOptions(
         train=tuple(train or ()),
         test=tuple(test or ()),
@@ -77,18 +80,19 @@ def evaluate(
         split=split,
         folds=folds,
         horizons=read_horizons(horizons),
-        label=_one_of("--label", label, LABELS),
+        label=one_of("--label", label, LABELS),
         model=model,
         seed=seed,
         levels=levels,
         fee=read_fee(taker_fee) if taker_fee is not None else None,
-        default_fee=Fee(amount=Decimal(settings.paper.taker_fee)),
+        default_fee=Fee(amount=Decimal(main.paper.taker_fee)),
         predictions=predictions,
         report=report,
         state_dir=state_dir,
-        backend=_one_of("--backend", backend, BACKENDS),
+        backend=one_of("--backend", backend, BACKENDS),
         address=address,
         workers=workers,
+        settings=read_settings(settings) if settings is not None else {},
         command="python main.py " + " ".join(sys.argv[1:]),
     )
     _check_parts(options, is_walk_forward=is_walk_forward)
@@ -128,7 +132,8 @@ def read_fee(text: str) -> Fee:
     return Fee(amount=amount, is_basis_points=text.endswith("bp"))
 
 
-def _one_of(option: str, text: str, allowed: tuple[str, ...]) -> str:
+def one_of(option: str, text: str, allowed: tuple[str, ...]) -> str:
+    """Return a text that is one of `allowed`. Raises `ConfigError`."""
     if text not in allowed:
         raise ConfigError(f"{option}: found {foreign(text, 60)}; allowed {', '.join(allowed)}")
     return text

@@ -5,20 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from framework.evaluation_job import EvaluationJob, EvaluationResult
 from ml_actor.evaluate.run import evaluate
-from ml_actor.job_process import Say, progress_to, run_job
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    # An exception, not the end at once: workers and clusters are shut down on the way out.
-    raise SystemExit(128 + signal.SIGTERM)
+from ml_actor.job_process import Say, leave, progress_to, run_job
 
 
 def _work(job: EvaluationJob, say: Say) -> EvaluationResult:
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     return evaluate(job, progress_to(say))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final, Protocol
 
@@ -37,6 +37,7 @@ class Question:
     label: str
     model: str
     seed: int
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Fitted(Protocol):
@@ -81,7 +82,7 @@ def fit_model(question: Question, train: Sequence[Recording], report: Report) ->
     common: dict[str, Any] = {"horizons": question.horizons, "label": question.label, "seed": question.seed, "report": report}
     own = _own_function(name)
     if own is None:
-        return fit_horizons(train, **common, model=name)
+        return fit_horizons(train, **common, model=name, settings=question.settings)
     fitted: Fitted | str = own(train, **common)
     return fitted
 

@@ -54,7 +54,7 @@ def read_part(file: EvaluatedFile) -> Part:
 
 def _answer_all(cut: Sequence[Fold], job: EvaluationJob, report: Report) -> list[FoldAnswer] | str:
     """Return the answers of all folds in order, or the first refusal."""
-    question = Question(horizons=tuple(job.horizons), label=job.label, model=job.model, seed=job.seed)
+    question = Question(horizons=tuple(job.horizons), label=job.label, model=job.model, seed=job.seed, settings=job.settings)
     answers: Iterator[FoldAnswer | str]
     if job.backend == "loky" and job.workers == 1 and job.address is None:
         answers = (answer_fold(fold, question, _within(report, fold, done, len(cut))) for done, fold in enumerate(cut))
@@ -93,6 +93,7 @@ def _report(
         "seed": job.seed,
         "trials": job.trials.number,
         "command": job.command,
+        "settings": job.settings,
         "folds": [_fold_facts(fold) for fold in cut],
         "models": {str(one.number): dict(one.facts) for one in answers},
         "importance": _mean_importance(answers),

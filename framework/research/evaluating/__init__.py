@@ -35,14 +35,14 @@ def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) 
     check_paths(options)
     trials = TrialLog(options.state_dir)
     with scratch_directory() as scratch:
-        read = _read_all(options, scratch, on_progress)
+        read = read_all(options, scratch, on_progress)
         tried = sorted({one.digest for one in read if one.role != TRAIN})
         files = _with_split(read, options.split)
         number = trials.begin(tried, label=options.label, model=options.model, now_ns=now_ns)
         job = _job(options, files, trials, number)
         on_progress("start", 0.2)
         try:
-            report: dict[str, object] = run_job(PROCESS, job, scratch, _listener(on_progress))["report"]
+            report: dict[str, object] = run_job(PROCESS, job, scratch, told(on_progress))["report"]
         except ConfigError:
             trials.void(number)
             raise
@@ -50,11 +50,13 @@ def evaluate(options: EvaluationOptions, on_progress: Progress, *, now_ns: int) 
     return report
 
 
-def _listener(on_progress: Progress) -> Callable[[dict[str, Any]], None]:
+def told(on_progress: Progress) -> Callable[[dict[str, Any]], None]:
+    """Return what hears a child's lines and tells how far it is, behind the reading."""
     return lambda line: on_progress(str(line.get("stage", "")), 0.2 + 0.8 * float(line.get("fraction", 0.0)))
 
 
-def _read_all(options: EvaluationOptions, scratch: Path, on_progress: Progress) -> list[ReadFile]:
+def read_all(options: EvaluationOptions, scratch: Path, on_progress: Progress) -> list[ReadFile]:
+    """Read every recording that is named into row files in `scratch`. Raises `ConfigError` for two of the same rows."""
     opened = [
         Opened(path=path, role=role, source=open_source(path))
         for role, paths in ((TRAIN, options.train), (TEST, options.test), (WALK, options.data))
@@ -120,5 +122,6 @@ def _job(options: EvaluationOptions, files: list[EvaluatedFile], trials: TrialLo
         predictions_file=str(options.predictions) if options.predictions else None,
         report_file=str(options.report) if options.report else None,
         trials=trials.before(number),
+        settings=options.settings,
         command=options.command,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 from framework.errors import ConfigError, StorageError
-from framework.evaluation_job import BACKENDS, DEFAULT_MODEL, LABELS
+from framework.evaluation_job import BACKENDS, DEFAULT_MODEL, LABELS, MemberSettings
 from framework.logs import foreign
 from framework.window import LEVELS
 
@@ -43,6 +43,7 @@ class EvaluationOptions:
     backend: str = BACKENDS[0]
     address: str | None = None
     workers: int = 1
+    settings: MemberSettings = field(default_factory=dict)
     command: str = ""
 
     @property

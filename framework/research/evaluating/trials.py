@@ -18,7 +18,7 @@ FILE_NAME: Final = "trials.jsonl"
 class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One try as it begins (`test`, `label`, `model`, `ts`), or its Sharpe ratios by horizon when it has ended (`sharpes`).
 
-    A try that was refused is void.
+    A try that was refused is void. `looks` are how many tries it stands for.
     """
 
     trial: int
@@ -28,6 +28,7 @@ class _Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: str = ""
     sharpes: dict[str, float | None] = {}
     is_void: bool = False
+    looks: int = 1
 
 
 class TrialLog:
@@ -41,9 +42,11 @@ class TrialLog:
         self._log = LineLog(StateDir(state_dir).create().path / FILE_NAME, _Line)
         self._lines: list[_Line] = []
 
-    def begin(self, test: Sequence[str], *, label: str, model: str, now_ns: int) -> int:
-        """Count a try at the recordings with these digests; return its number in the log."""
-        self._lines = self._log.append(lambda lines: _Line(trial=_next(lines), ts=now_ns, test=list(test), label=label, model=model))
+    def begin(self, test: Sequence[str], *, label: str, model: str, now_ns: int, looks: int = 1) -> int:
+        """Count a try (or `looks` of them) at the recordings with these digests; return its number in the log."""
+        self._lines = self._log.append(
+            lambda lines: _Line(trial=_next(lines), ts=now_ns, test=list(test), label=label, model=model, looks=looks)
+        )
         return self._lines[-1].trial
 
     def end(self, number: int, report: dict[str, Any]) -> None:
@@ -66,7 +69,7 @@ class TrialLog:
             for horizon, ratio in line.sharpes.items() if line.trial in related else ():
                 if ratio is not None:
                     sharpes.setdefault(horizon, []).append(ratio)
-        return Trials(number=len(related), sharpes=sharpes)
+        return Trials(number=sum(line.looks for line in alike if line.trial in related), sharpes=sharpes)
 
     def _append(self, line: _Line) -> None:
         self._log.append(lambda _: line)
