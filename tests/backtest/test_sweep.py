@@ -55,6 +55,20 @@ def test_another_recording_or_setting_is_another_sweep(plan: MakePlan, tmp_path:
     assert len(tries) == 2
 
 
+def test_a_lean_sweep_finds_what_a_whole_one_finds(plan: MakePlan, tmp_path: Path) -> None:
+    whole = sweep(plan(), GRID, tmp_path / "a.parquet", Runner())
+    lean = sweep(replace(plan(), is_lean=True), GRID, tmp_path / "b.parquet", Runner())
+
+    assert lean.equals(whole)
+    assert lean["fills"].sum() > 0
+
+
+def test_a_lean_sweep_of_what_needs_more_is_refused_before_anything_runs(plan: MakePlan, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="asks for predictions"):
+        sweep(replace(plan("ml_futures"), is_lean=True), Grid(seeds=(1,)), tmp_path / "out.parquet", Runner())
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_processes_find_what_one_process_finds(plan: MakePlan, tmp_path: Path) -> None:
     here = sweep(plan(), GRID, tmp_path / "a.parquet", Runner())
     there = sweep(plan(), GRID, tmp_path / "b.parquet", Runner(workers=2))

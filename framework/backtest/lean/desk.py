@@ -59,9 +59,10 @@ class LeanDesk:
         self._handlers[type(command)](command)
 
     def cancel_all(self) -> None:
-        """Ask the venue to cancel what is open."""
+        """Ask the venue to cancel what is open, but for what it was asked for already."""
         for order in tuple(self.open.values()):
-            self._cancel(order)
+            if order.status is not OrderStatus.PENDING_CANCEL:
+                self._cancel(order)
 
     # --- commands ------------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,7 @@ from framework.messages import (
 )
 from framework.model import NS_PER_S
 from framework.operations.options import Summary
+from framework.operations.trading_process import WIND_DOWN_S
 from framework.progress import Progress
 from framework.strategy import IdSequence, MLStrategy, Strategy, StrategyActor, StrategyContext
 from framework.venues.paper import PaperVenue
@@ -90,6 +92,10 @@ def _columns(data: tuple[Path, ...], instrument_id: str, from_ns: int | None, to
     return read_columns(data, instrument_id, said.say, from_ns=from_ns, to_ns=to_ns)
 
 
+def _nothing(_: Message) -> None:
+    """Hear nothing."""
+
+
 class _Mail(EventBus):
     """What a strategy says: commands wait for the desk, decisions go to the tape."""
 
@@ -131,7 +137,7 @@ class _LeanRun:
             decision_ids=IdSequence(f"{file.name}-d"),
         )
         self._strategy = plan.deployment.strategy_class(context, plan.deployment.parameters)
-        self._hear = StrategyActor(self._strategy).handle
+        self._hear: Callable[[Message], None] = StrategyActor(self._strategy).handle
         self._wants_trades = type(self._strategy).on_trade_tick is not Strategy.on_trade_tick
 
     def run(self, on_progress: Progress) -> Run:
@@ -143,17 +149,25 @@ class _LeanRun:
             self._settle()
             self._replay(on_progress)
             self._strategy.on_stop()
+            self._settle()
         except TidebookError:
             raise
         # The place of the actor loop: what a strategy raises ends the run, in words.
         except Exception as exc:
             raise StartRefused(f"strategy {self._plan.deployment.file.name} raised: {type(exc).__name__}: {exc}") from exc
-        self._settle()
+        self._wind_down()
         end_ns = self._clock.now_ns()
         self._venue.stop()
         return self._result(end_ns, time.perf_counter() - began_s)
 
     # --- the market ----------------------------------------------------------------------------------------------------------
+
+    def _wind_down(self) -> None:
+        """Cancel what is open and let the answers arrive, as at the end of every run; the strategy hears of it no more."""
+        self._hear = _nothing
+        if self._desk.open:
+            self._desk.cancel_all()
+            self._clock.advance_to(self._clock.now_ns() + round(WIND_DOWN_S * NS_PER_S))
 
     def _replay(self, on_progress: Progress) -> None:
         clock, total = self._clock, max(1, len(self._columns.times))

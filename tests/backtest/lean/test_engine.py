@@ -18,6 +18,7 @@ from framework.backtest.research import plan_for
 from framework.config import MainConfig, PaperConfig, RiskLimits
 from framework.errors import ConfigError, StartRefused
 from framework.messages import DomUpdated
+from framework.model import Side, TimeInForce
 from framework.strategy import Strategy
 
 MakePlan = Callable[..., Plan]
@@ -112,6 +113,29 @@ def test_the_prices_that_figures_are_made_of_are_the_same(plan: MakePlan) -> Non
     assert (run.start_ns, run.summary.events) == (whole.start_ns, whole.summary.events)
 
 
+class Eager(Strategy):
+    """Trades at every book, the last one too."""
+
+    def on_dom(self, update: DomUpdated) -> None:
+        """Buy what is there, or sell."""
+        if update.book.ask_ticks and update.book.bid_ticks:
+            side = Side.SELL if self.position_lots > 0 else Side.BUY
+            self.cancel_all()
+            self.submit(side, 1, time_in_force=TimeInForce.IOC)
+            self.submit(Side.BUY, 1, limit_ticks=update.book.bid_ticks[0] - 3)
+
+
+def test_what_is_on_its_way_at_the_end_arrives(plan: MakePlan) -> None:
+    made = plan(settings=MainConfig(risk=RiskLimits(max_orders_per_second=100, max_cancels_per_second=1_000, max_orders_per_minute=0, duplicate_window_s=0)))
+    made = replace(made, deployment=replace(made.deployment, strategy_class=Eager))
+
+    whole, run = execute(made, Source(kind="off"), silent), lean(made)
+
+    assert max(fill.ts_event for fill in run.tape.fills) > int(run.tape.touch("TIDE.SIM").ts_event[-1])
+    assert run.tape.fills == whole.tape.fills
+    assert money(run) == money(whole)
+
+
 class Listener(Strategy):
     """Wants bars."""
 
@@ -144,13 +168,14 @@ class Protector(Strategy):
         ({"risk": RiskLimits(max_daily_loss=Decimal(5))}, "risk.max_daily_loss is set"),
         ({"risk": RiskLimits.model_validate({"account": {"max_position": 3}})}, "risk.account.max_position is set"),
         ({"risk": RiskLimits.model_validate({"strategies": {"a": {"max_position": 3}}})}, "risk.strategies.a is set"),
+        ({"keep": Path("kept")}, "has no journal"),
         ({"class": Listener}, "listens to bars"),
     ],
 )
 def test_what_it_cannot_do_is_refused_before_it_runs(plan: MakePlan, change: dict[str, Any], words: str) -> None:
     made = plan()
-    if "ml" in change:
-        made = replace(made, ml=change["ml"])
+    if "ml" in change or "keep" in change:
+        made = replace(made, **change)
     elif "class" in change:
         made = replace(made, deployment=replace(made.deployment, strategy_class=change["class"]))
     else:
