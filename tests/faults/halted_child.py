@@ -3,7 +3,7 @@
     python -m tests.faults.halted_child STATE_DIR PEER HANG_AFTER
 
 PEER is a file: the venue's end of the line, which gets the time (monotonic, ns) and the id of each order that leaves. After HANG_AFTER
-orders the strategy never gives the loop its turn again, and goes on sending (0: it does).
+orders the strategy never gives the loop its turn again, says so, and goes on sending (0: it does).
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ async def main(state: StateDir, peer: Path, hang_after: int) -> None:
     print("up", flush=True)
     while True:
         desk.trade()
+        if desk.number == hang_after:
+            print("hangs", flush=True)
         if not hang_after or desk.number < hang_after:
             await asyncio.sleep(0)
 

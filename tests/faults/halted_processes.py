@@ -66,8 +66,14 @@ class Child:
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
+        self.hears("up")
+        if hang_after:
+            self.hears("hangs")
+
+    def hears(self, word: str) -> None:
+        """Wait until it says so."""
         assert self._process.stdout is not None
-        self._process.stdout.readline()
+        assert self._process.stdout.readline().decode().strip() == word
 
     def send(self, number: signal.Signals) -> None:
         """Signal it."""
