@@ -15,10 +15,14 @@ LIVENESS_S: Final = 90
 
 
 class World:
-    """A run of `steps` steps. `run` raises `Violation` for the first invariant that does not hold; `trace` is its hash."""
+    """A run of `steps` steps, or of as many as it takes to have so many `events` (messages on the bus).
 
-    def __init__(self, seed: int, mix: Mix, steps: int = 1_000) -> None:
-        self.steps = steps
+    `run` raises `Violation` for the first invariant that does not hold; `trace` is the hash of all events.
+    """
+
+    def __init__(self, seed: int, mix: Mix, steps: int = 1_000, *, events: int = 0) -> None:
+        self.steps = 0
+        self._steps, self._events = steps, events
         self.core = Core(seed, mix)
         self.workload = Workload(self.core)
         self.nemesis = Nemesis(self.core, self.workload)
@@ -45,7 +49,7 @@ class World:
         """Run all steps, and come to rest."""
         try:
             self.begin()
-            for _ in range(self.steps):
+            while self.trace.count < self._events if self._events else self.steps < self._steps:
                 self.step()
             self.converge()
         finally:
@@ -59,6 +63,7 @@ class World:
 
     def step(self) -> None:
         """Let a moment pass, something happen, and perhaps something go wrong."""
+        self.steps += 1
         self.core.wait(self.core.rng.expovariate(20.0))
         self.nemesis.mend()
         self.workload.act()
