@@ -10,6 +10,7 @@ more than virtual time (`fuzz` and others, see `docs/faults.md`) have arguments 
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import Counter
@@ -77,6 +78,7 @@ def scenarios(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=1_000, help="steps a seed")
     parser.add_argument("--events", type=int, default=0, help="messages on the bus a seed, instead of steps")
     options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)
     names = list(SCENARIOS) if options.name == "all" else [options.name]
     rows = [run(name, range(options.seed, options.seed + options.seeds), options.steps, options.events) for name in names]
     show(options, "", table(rows))

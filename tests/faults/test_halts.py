@@ -8,7 +8,6 @@ from framework.messages import OrderUpdated
 from framework.model import OrderStatus
 from framework.trading.risk import RiskGate
 from framework.trading.risk.checks import STEPS
-from tests.faults import halted_processes
 from tests.faults.halts import FLATTEN, WAYS, run
 from tests.faults.scenarios import mix_of
 from tests.faults.world import World
@@ -63,11 +62,3 @@ def test_the_watcher_sees_an_order_that_leaves_after_a_halt(monkeypatch: pytest.
 
     assert any("halt" in text for one in found.values() for text in one.violations)
     assert "replay: python -m tests.faults halt --seed" in capsys.readouterr().err
-
-
-def test_nothing_leaves_a_process_that_answers_hangs_or_is_stopped_once_the_halt_has_returned() -> None:
-    found = halted_processes.run(1, 3)
-
-    assert [text for one in found.values() for text in one.violations] == []
-    assert all(one.orders for one in found.values())
-    assert [one.killed for one in found.values()] == [0, 1, 1]
