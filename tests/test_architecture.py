@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.parallel",
         "framework.plots",
         "framework.progress",
+        "framework.remote_files",
         "framework.search_job",
         "framework.strict_yaml",
         "framework.parent_death",

@@ -17,6 +17,7 @@ from framework.errors import ConfigError
 from framework.evaluation_job import TEST, TRAIN, WALK, EvaluatedFile, EvaluationJob
 from framework.market.formats import open_source
 from framework.progress import Progress
+from framework.remote_files import fetched
 from framework.research.evaluating.options import EvaluationOptions, check_paths
 from framework.research.evaluating.reading import Opened, ReadFile, in_order, read_recording
 from framework.research.evaluating.scratch import scratch_directory
@@ -57,11 +58,8 @@ def told(on_progress: Progress) -> Callable[[dict[str, Any]], None]:
 
 def read_all(options: EvaluationOptions, scratch: Path, on_progress: Progress) -> list[ReadFile]:
     """Read every recording that is named into row files in `scratch`. Raises `ConfigError` for two of the same rows."""
-    opened = [
-        Opened(path=path, role=role, source=open_source(path))
-        for role, paths in ((TRAIN, options.train), (TEST, options.test), (WALK, options.data))
-        for path in paths
-    ]
+    named = [(path, role) for role, paths in ((TRAIN, options.train), (TEST, options.test), (WALK, options.data)) for path in paths]
+    opened = [Opened(path=path, role=role, source=open_source(fetched(path, scratch, number))) for number, (path, role) in enumerate(named)]
     read: dict[Path, ReadFile] = {}
     for number, (one, before) in enumerate(in_order(opened)):
         target = scratch / f"rows-{number}.parquet"

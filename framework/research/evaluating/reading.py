@@ -26,6 +26,7 @@ from framework.market.dom import DomBuffer
 from framework.market.formats.source import Continues, Source
 from framework.messages import BookSnapshot, SessionChanged, TradeTick
 from framework.model import NS_PER_S, Instrument
+from framework.remote_files import shown_name
 from framework.research.evaluating.options import EvaluationOptions, Fee
 
 BLOCK_ROWS: Final = 8_192
@@ -180,7 +181,7 @@ def read_recording(
     if not rows.rows:
         raise ConfigError(f"{path}: holds no books, so there is nothing to predict")
     return ReadFile(
-        name=str(path),
+        name=shown_name(path),
         role=opened.role,
         rows_file=target,
         instrument=instrument,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from framework.config import MainConfig
 from framework.leak_job import Finding, LeakJob, Verdict
 from framework.operations.deployments import read_deployment
 from framework.progress import Progress
+from framework.remote_files import fetched
 from framework.research.leaks.rows import read_market, write_rows
 from framework.research.leaks.strategies import Market, check_strategy, simulated
 from framework.research.learning_child import run_job
@@ -45,7 +46,7 @@ def check_leaks(options: LeakOptions, on_progress: Progress, on_finding: Found) 
         found.append(finding)
         on_finding(finding)
 
-    market = read_market(options.data) if options.data else None
+    market = _market(options.data) if options.data else None
     job = options.job
     if job.features or job.label or job.model:
         _check_learning(options, market, on_progress, take)
@@ -53,6 +54,11 @@ def check_leaks(options: LeakOptions, on_progress: Progress, on_finding: Found) 
         for finding in _strategy(options, options.strategy, market, on_progress):
             take(finding)
     return found
+
+
+def _market(paths: Sequence[Path]) -> Market:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as scratch:
+        return read_market([fetched(path, Path(scratch), number) for number, path in enumerate(paths)])
 
 
 def has_leak(found: list[Finding]) -> bool:

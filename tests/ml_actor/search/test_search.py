@@ -7,33 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
 
 from framework.cli.door import enter
 from framework.operations.options import Summary
+from tests.shfe import shfe_day
 
+START_S = 1_750_000_000
 ARGUMENTS = ("--member", "linear", "--tries", "3", "--horizons", "10", "--state-dir", "state", "--json")
-
-
-def shfe_day(path: Path, rows: int, seed: int) -> str:
-    """Write a synthetic recording in the SHFE layout, whose mid moves towards the thinner side."""
-    rng = np.random.default_rng(seed)
-    pressure = np.zeros(rows)
-    for i in range(1, rows):
-        pressure[i] = 0.93 * pressure[i - 1] + rng.normal(scale=0.37)
-    draw = rng.random(rows)
-    up, down = 0.06 / (1 + np.exp(-3 * pressure)), 0.06 / (1 + np.exp(3 * pressure))
-    bid = 3_000 + np.cumsum(np.roll(np.where(draw < up, 1, np.where(draw > 1 - down, -1, 0)), 1))
-    columns: dict[str, Any] = {"epochTime": (1_750_000_000 + 86_400 * seed) * 1_000_000 + np.arange(rows) * 500_000}
-    columns |= {"volume_chg": rng.poisson(3, rows).astype(float), "avgprice": bid + 0.5}
-    for level in range(5):
-        columns[f"bid{level + 1}"], columns[f"ask{level + 1}"] = (bid - level).astype(float), (bid + 1 + level).astype(float)
-        columns[f"bidSize{level + 1}"] = np.maximum(1, np.round(50 * np.exp(0.5 * pressure + rng.normal(scale=0.3, size=rows))))
-        columns[f"askSize{level + 1}"] = np.maximum(1, np.round(50 * np.exp(-0.5 * pressure + rng.normal(scale=0.3, size=rows))))
-    pl.DataFrame(columns | {"instrumentID": ["rb2510"] * rows, "exchangeID": ["SHFE"] * rows}).write_parquet(path)
-    return str(path)
 
 
 @pytest.fixture
@@ -49,7 +30,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_a_search_keeps_or_replaces_what_ships_counts_its_looks_and_is_the_same_on_workers(run: Any, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    first, second = (shfe_day(tmp_path / f"d{seed}.parquet", 2_400, seed) for seed in (1, 2))
+    first, second = (str(shfe_day(tmp_path / f"d{seed}.parquet", 2_600, seed=seed, start_s=START_S + 86_400 * seed)) for seed in (1, 2))
 
     code, output, errors = run("search", "--data", first, second, *ARGUMENTS, "--out", "settings.json")
     again = run("search", "--data", first, second, *ARGUMENTS, "--workers", "2")
@@ -82,16 +63,16 @@ def test_a_search_keeps_or_replaces_what_ships_counts_its_looks_and_is_the_same_
     ],
 )
 def test_a_search_that_cannot_be_is_refused_in_a_sentence(run: Any, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    shfe_day(tmp_path / "d1.parquet", 400, 1)
+    shfe_day(tmp_path / "d1.parquet", 400, seed=1, start_s=START_S)
 
     assert run("search", *arguments, "--state-dir", "state") == (2, "", f"error: {message}\n")
 
 
 def test_settings_that_are_none_are_refused_before_anything_is_read(run: Any, tmp_path: Path) -> None:
-    day = shfe_day(tmp_path / "d1.parquet", 400, 1)
+    day = shfe_day(tmp_path / "d1.parquet", 400, seed=1, start_s=START_S)
     Path("own.json").write_text("[1]")
 
-    code, _, errors = run("evaluate", "--data", day, "--settings", "own.json", "--state-dir", "state")
+    code, _, errors = run("evaluate", "--data", str(day), "--settings", "own.json", "--state-dir", "state")
 
     assert code == 2
     assert errors.startswith("error: --settings: own.json holds no settings (")
