@@ -51,7 +51,7 @@ def fills(run: Run) -> pl.DataFrame:
 
 def _fill(fill: Filled, instrument: Instrument, position: int, touch: Touch) -> tuple[Any, ...]:
     where = int(np.searchsorted(touch.ts_event, fill.ts_event, side="right")) - 1
-    mid = (touch.bid_ticks[where] + touch.ask_ticks[where]) / 2 if where >= 0 else np.nan
+    mid = float(touch.mid_ticks[where]) if where >= 0 and touch.is_whole(where) else np.nan
     direction = 1 if fill.side is Side.BUY else -1
     return (
         fill.ts_event,

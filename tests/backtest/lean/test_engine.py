@@ -108,7 +108,7 @@ def test_the_prices_that_figures_are_made_of_are_the_same(plan: MakePlan) -> Non
 
     touches = (whole.tape.touch("TIDE.SIM"), run.tape.touch("TIDE.SIM"))
     for name in ("ts_event", "bid_ticks", "ask_ticks", "mid_ticks"):
-        assert np.array_equal(*(getattr(touch, name) for touch in touches), equal_nan=True)
+        assert np.array_equal(*(getattr(touch, name) for touch in touches))
     assert run.tape.decisions == whole.tape.decisions
     assert (run.start_ns, run.summary.events) == (whole.start_ns, whole.summary.events)
 
@@ -126,7 +126,11 @@ class Eager(Strategy):
 
 
 def test_what_is_on_its_way_at_the_end_arrives(plan: MakePlan) -> None:
-    made = plan(settings=MainConfig(risk=RiskLimits(max_orders_per_second=100, max_cancels_per_second=1_000, max_orders_per_minute=0, duplicate_window_s=0)))
+    made = plan(
+        settings=MainConfig(
+            risk=RiskLimits(max_orders_per_second=100, max_cancels_per_second=1_000, max_orders_per_minute=0, duplicate_window_s=0)
+        )
+    )
     made = replace(made, deployment=replace(made.deployment, strategy_class=Eager))
 
     whole, run = execute(made, Source(kind="off"), silent), lean(made)
