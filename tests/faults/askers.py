@@ -22,7 +22,8 @@ from framework.inference.transport import ZmqTransport
 from framework.kernel.actor import Actor
 from framework.kernel.bus import EventBus
 from framework.kernel.child_process import ChildPolicy
-from framework.messages import FailureReason, Message, PredictionFailed, PredictionReceived
+from framework.messages import FailureReason, Message, PredictionFailed, PredictionReceived, TradeTick
+from framework.model import Side
 from framework.operations.ml_link import MLLink
 from framework.window import Window
 from framework.wire import PredictReply
@@ -143,15 +144,17 @@ class Asker(Actor):
         self._analyzer = analyzer
         self._dom: Any = dom
         self.is_asking = True
-        self.turns = 0
+        self.ticks = 0
 
     def ask(self) -> None:
         """Ask, if nothing is in flight."""
-        self.turns += 1
         if self.is_asking and not isinstance(self._analyzer.request(self._dom, 0), Requested):
             self._record.wrong.append(f"{self.name} could not ask: its last request has no end")
 
     def handle(self, message: Message) -> None:
+        if isinstance(message, TradeTick):
+            self.ticks += 1
+            return
         assert isinstance(message, PredictionReceived | PredictionFailed)
         name = message.prediction.prediction_id if isinstance(message, PredictionReceived) else message.prediction_id
         self._record.asked[name].told += 1
@@ -164,6 +167,8 @@ class Lane:
     def __init__(self, number: int, argv: Sequence[str], state_dir: Path, *, strategies: int = 3, policy: ChildPolicy = POLICY) -> None:
         self.record = Record()
         self.pid: int | None = None
+        self.through: Callable[[str], str] = lambda endpoint: endpoint
+        self.shown = 0
         transport = ZmqTransport()
         settings = MLServiceConfig()
         self.client = MLClient(
@@ -176,10 +181,7 @@ class Lane:
         self.link = MLLink(settings, client=self.client, transport=transport, config_path=None, state_dir=state_dir)
         self.child = self.link.child
         self.child._argv, self.child._policy = tuple(argv), policy
-        self.transport = transport
-        self._connect = transport.connect
-        ready, self.child._on_ready = self.child._on_ready, self._on_ready
-        self._link_ready = ready
+        self._link_ready, self.child._on_ready = self.child._on_ready, self._on_ready
         loop = asyncio.get_running_loop()
         self.bus = EventBus(schedule=loop.call_soon)
         self.askers = [self._asker(f"s{one}") for one in range(strategies)]
@@ -196,11 +198,12 @@ class Lane:
         )
         asker = Asker(name, self.record, analyzer, Dom(ROWS))
         self.bus.register(asker)
+        self.bus.subscribe(name, TradeTick)
         return asker
 
     def _on_ready(self, ready: dict[str, Any]) -> None:
         self.pid = int(ready["pid"])
-        self._link_ready(ready)
+        self._link_ready(ready | {"endpoint": self.through(str(ready["endpoint"]))})
 
     async def start(self) -> None:
         """Start the process and, once it has answered, the askers."""
@@ -209,6 +212,23 @@ class Lane:
             await asyncio.sleep(0.01)
         for asker in self.askers:
             asker.ask()
+
+    async def show_market(self) -> None:
+        """Publish market messages until cancelled; every strategy hears each of them."""
+        while True:
+            self.shown += 1
+            self.bus.publish(
+                TradeTick(
+                    instrument_id="BENCH.SIM",
+                    ts_event=self.shown,
+                    ts_recv=self.shown,
+                    sequence=self.shown,
+                    price_ticks=20_000,
+                    size=1,
+                    aggressor=Side.BUY,
+                )
+            )
+            await asyncio.sleep(0.005)
 
     async def until_answered(self, within_s: float) -> bool:
         """Wait for an answer from now on; return whether one came."""
@@ -227,6 +247,7 @@ class Lane:
             asker.is_asking = False
         await asyncio.sleep(TIMEOUT_S * 2 + 0.3)
         wrong = self.record.finish()
+        wrong += [f"{one.name} heard {one.ticks} of {self.shown} market messages" for one in self.askers if one.ticks != self.shown]
         in_flight = self.client.stats()["in_flight"]
         faults = self.bus.stats()["faults"]
         await self.link.stop()
