@@ -32,13 +32,14 @@ class Bug(NamedTuple):
     tests: str
 
 
-GATE, LIMITS, WATCH, EXECUTION, JOURNAL, FAULTS = (
+GATE, LIMITS, WATCH, EXECUTION, JOURNAL, FAULTS, ORDERS = (
     "tests/trading/test_risk.py",
     "tests/trading/test_gate_limits.py",
     "tests/trading/test_watch.py",
     "tests/trading/test_execution.py",
     "tests/trading/test_journal.py",
     "tests/faults/test_faults.py",
+    "tests/trading/test_orders.py",
 )
 CHECKS: Final = f"{T}risk/checks.py"
 BUGS: Final = (
@@ -174,7 +175,7 @@ BUGS: Final = (
         f"{T}orders.py",
         "if report.trade_id and report.trade_id in self.trade_ids:",
         "if False:",
-        "tests/trading/test_orders.py",
+        ORDERS,
     ),
     Bug(
         "a fill beyond the order is booked",
@@ -207,6 +208,36 @@ BUGS: Final = (
         "        self.divergence = self.differences()",
         '        self.divergence = ""',
         WATCH,
+    ),
+    Bug("what is said again is journalled again", f"{T}blotter.py", "return order.knows(report)", "return False", WATCH),
+    Bug(
+        "an old acknowledgement undoes a change",
+        f"{T}orders.py",
+        "return report.kind in _SAID_AGAIN and 0 <",
+        "return False and 0 <",
+        ORDERS,
+    ),
+    Bug("a cancel is asked for twice", f"{T}outgoing.py", "if self.is_canceling(order):", "if False:", EXECUTION),
+    Bug(
+        "resting reduce-only orders are left alone",
+        f"{T}contingent.py",
+        "in self._reducing.excess(instrument_id):",
+        "in ():",
+        "tests/trading/test_contingent.py",
+    ),
+    Bug(
+        "a stop that is set off takes more than the position",
+        f"{T}contingent.py",
+        "if 0 < left < order.quantity:",
+        "if False:",
+        "tests/trading/test_contingent.py",
+    ),
+    Bug(
+        "the venue does not clip at the match",
+        "framework/venues/open_orders.py",
+        "                self._fits(other)\n",
+        "                pass\n",
+        "tests/venues/test_reduce_only.py",
     ),
     Bug("a trade of others credits nobody", f"{T}execution.py", "strategy_id=EXTERNAL,", 'strategy_id="s",', WATCH),
 )

@@ -163,7 +163,7 @@ class TradingProcess:
             log.info("Recovered %s: %+d %s at %.2f ticks", strategy_id, position.quantity, instrument_id, position.average_ticks)
         if self._open_before:
             log.warning("%d orders were open when the last run ended; asking the venue", self._open_before)
-            desk.execution.reconcile()
+        desk.execution.reconcile()
         desk.bus.drain()
 
     async def run(self) -> None:

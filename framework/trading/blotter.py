@@ -28,6 +28,7 @@ from framework.trading.losses import LossBook
 from framework.trading.orders import REPLACEABLE, Effect, Order
 from framework.trading.portfolio import Portfolio
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked, RunStarted
+from framework.trading.reducing import Reducing
 
 CLOSED_ORDERS_KEPT: Final = 10_000
 ENDED_KEPT: Final = 100
@@ -63,7 +64,7 @@ class Blotter:
         self._journal = journal
         self.portfolio = portfolio
         self.exposure = Exposure()
-        self.held = Contingencies(self.find_ever)
+        self.held = Contingencies(self.find_ever, Reducing(self._lots, self.exposure.open_quantity))
         self.losses = LossBook(portfolio)
         self.state = TradingState.ACTIVE
         self.state_reason = ""
@@ -286,6 +287,9 @@ class Blotter:
             self.held.note(order)
         if not self._is_folding:
             self.exposure.note(order)
+
+    def _lots(self, strategy_id: str, instrument_id: str) -> int:
+        return self.portfolio.position(strategy_id, instrument_id).quantity
 
     def _retire(self, order: Order) -> None:
         client_order_id = order.intent.client_order_id

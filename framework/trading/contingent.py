@@ -11,6 +11,8 @@ Execution journals and applies like a venue's.
   what it filled. An entry that ends unfilled ends its legs.
 - Of one group as much fills as of one order: what one member fills, the others lose. A stop that is set off takes the others out
   first, and is released only when they have ended: never two exits of one position at the same time.
+- A reduce-only order at the venue is clipped or canceled when the position has become smaller than it. One that is held goes with no
+  more lots than the position has left for it, and waits while other open orders have all of them.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from framework.messages import BookSnapshot, ExecutionReport, ReportKind, Sessio
 from framework.model import NS_PER_S, OrderStatus, Side, TimeInForce, TriggerPrice
 from framework.trading.order_terms import Quote, is_reached
 from framework.trading.orders import CANCELABLE, REPLACEABLE, Order
+from framework.trading.reducing import Reducing
 
 ASK_AGAIN_NS: Final = NS_PER_S
 
@@ -57,8 +60,9 @@ Act = Say | Release | Cancel | Shrink
 class Contingencies:
     """What is held and what belongs together. `find` returns any order that there ever was, None for an id that was never used."""
 
-    def __init__(self, find: Callable[[str], Order | None]) -> None:
+    def __init__(self, find: Callable[[str], Order | None], reducing: Reducing) -> None:
         self._find = find
+        self._reducing = reducing
         self._held: dict[str, Order] = {}
         self._groups: dict[str, dict[str, Order]] = {}
         self._quotes: dict[str, Quote] = {}
@@ -83,6 +87,7 @@ class Contingencies:
 
     def _index(self, order: Order) -> None:
         name, group = order.intent.client_order_id, order.intent.oco_id
+        self._reducing.note(order)
         if order.status is OrderStatus.SUSPENDED:
             self._held[name] = order
         else:
@@ -120,8 +125,8 @@ class Contingencies:
 
     @property
     def is_idle(self) -> bool:
-        """Return whether nothing is held and nothing belongs together."""
-        return not self._held and not self._groups
+        """Return whether nothing is held, nothing belongs together, and nothing at the venue has to follow a position."""
+        return not self._held and not self._groups and self._reducing.is_idle
 
     # --- what follows ----------------------------------------------------------------------------------------------------
 
@@ -136,6 +141,10 @@ class Contingencies:
                 return act
         for order in self._members_of(instrument_id):
             act = None if order.intent.client_order_id in held_up else self._review_member(order, now_ns)
+            if act is not None:
+                return act
+        for order, most in self._reducing.excess(instrument_id):
+            act = None if order.intent.client_order_id in held_up else self._give_way(order, most, now_ns)
             if act is not None:
                 return act
         return None
@@ -171,7 +180,17 @@ class Contingencies:
             return _say(order, ReportKind.RESTATED, now_ns, quantity=due)
         if order.intent.order_type.is_stop:
             return self._review_stop(order, parent, now_ns)
-        return Release(order.intent.client_order_id) if is_whole else None
+        return self._go(order, now_ns) if is_whole else None
+
+    def _go(self, order: Order, now_ns: int) -> Say | Release | None:
+        """Return how a held order goes to the venue: a reduce-only one as far as the position reaches (flat: the gate ends it)."""
+        if order.intent.reduce_only:
+            left = self._reducing.left_for(order)
+            if 0 < left < order.quantity:
+                return _say(order, ReportKind.RESTATED, now_ns, quantity=left, reason="reduce-only: clipped to the position")
+            if not left and self._reducing.reach(order):
+                return None
+        return Release(order.intent.client_order_id)
 
     def _review_stop(self, order: Order, parent: Order | None, now_ns: int) -> Act | None:
         if order.is_triggered:
@@ -194,15 +213,17 @@ class Contingencies:
                 return _say(other, ReportKind.CANCELED, now_ns, reason="another order of its group was set off")
         open_others = [other for other in others if other.is_open]
         asked = (self._ask(other, now_ns) for other in open_others)
-        return next((cancel for cancel in asked if cancel is not None), None) or (
-            None if open_others else Release(order.intent.client_order_id)
-        )
+        return next((cancel for cancel in asked if cancel is not None), None) or (None if open_others else self._go(order, now_ns))
 
     def _review_member(self, order: Order, now_ns: int) -> Cancel | Shrink | None:
         """Return how a member of a group that is at the venue gives way to what the others filled."""
         if order.status not in CANCELABLE:
             return None
         due = self._due(order, self._find(order.intent.parent_id) if order.intent.parent_id else None)
+        return self._give_way(order, due, now_ns)
+
+    def _give_way(self, order: Order, due: int, now_ns: int) -> Cancel | Shrink | None:
+        """Return how an order at the venue comes down to a total, as far as it can be asked to now."""
         if due <= order.filled_quantity:
             return self._ask(order, now_ns)
         if due < order.quantity and order.status in REPLACEABLE and self._is_first_time(order, due, now_ns):

@@ -205,9 +205,13 @@ class ExecutionActor(Actor):
         return len(self.mine())
 
     def reconcile(self) -> None:
-        """Ask the venue what became of orders that were open when the last run ended: UNKNOWN until it says."""
+        """Ask the venue what became of orders that were open when the last run ended: UNKNOWN until it says. Call it at each start.
+
+        A venue inside this process takes back orders and positions.
+        """
         wanted = [order for order in self.mine() if order.status is not OrderStatus.SUSPENDED]
-        self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged))
+        positions = {holder: position.quantity for holder, position in self.portfolio.positions().items() if position.quantity}
+        self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged), positions)
         for order in wanted:
             name, now_ns = order.intent.client_order_id, self._clock.now_ns()
             self._out.hear(ExecutionReport(client_order_id=name, kind=ReportKind.LOST, ts_event=now_ns, reason="the last run ended"))

@@ -86,8 +86,10 @@ class MatchingEngine:
         self.resting[client_order_id] = Resting(client_order_id, side, limit_ticks, open_quantity, place)
 
     def resize(self, client_order_id: str, open_quantity: int) -> None:
-        """Take a smaller size and keep the place."""
-        self.resting[client_order_id].open_quantity = open_quantity
+        """Take a smaller size and keep the place; an order that was filled in full stays out."""
+        order = self.resting.get(client_order_id)
+        if order is not None:
+            order.open_quantity = open_quantity
 
     def remove(self, client_order_id: str) -> bool:
         """Leave the queue; return whether the order was there."""

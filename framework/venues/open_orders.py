@@ -18,8 +18,9 @@ from framework.clock import Clock, Timer
 from framework.errors import KernelError
 from framework.messages import ExecutionReport, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import Liquidity, OrderType, Side, TimeInForce
+from framework.venues.holdings import CLIPPED, NOTHING_TO_REDUCE, Holdings
 from framework.venues.latency import Latency, Line
-from framework.venues.port import RestingOrder
+from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
 
 ORDERS_REMEMBERED: Final = 10_000
 IDS_REMEMBERED: Final = 100_000
@@ -78,10 +79,10 @@ class Matcher(Protocol):
         """Let what is left join its queue, or end the order."""
 
     def resize(self, order: OpenOrder) -> None:
-        """Take the smaller size of an order that keeps its place."""
+        """Take the smaller size of an order that keeps its place, if it rests."""
 
     def remove(self, order: OpenOrder) -> None:
-        """Take an order out of the book."""
+        """Take an order out of the book, if it rests."""
 
     def advance(self, now_ns: int) -> None:
         """Let the market go on to the time at which something arrives."""
@@ -93,6 +94,9 @@ class OpenOrders:
     A used `client_order_id` is REJECTED. What was said about the last `ORDERS_REMEMBERED` orders is said again when asked
     (`reconcile`), with the same trade ids: they are made of our id and of what the order has filled, so that they differ for
     ever, over restarts too.
+
+    A reduce-only order never has more lots left than its strategy's position: it is clipped (RESTATED) or CANCELED just before
+    the fill that makes the position smaller is reported, and REJECTED where there is nothing to reduce.
 
     Where the feed is behind the exchange, the venue sees its events late too: a request that arrives at the exchange at T is matched once
     an event from after T has come (`catch_up`), or `feed_latency_ns` after T, and its answer leaves at T. That is exact as long as the
@@ -107,6 +111,8 @@ class OpenOrders:
         self._fees = dict(fees)
         self._out, self._back = Line(out), Line(back)
         self._orders: dict[str, OpenOrder] = {}
+        self._reducing: dict[str, OpenOrder] = {}
+        self._holdings = Holdings()
         self._said: dict[str, list[ExecutionReport]] = {}
         self._ids: dict[str, None] = {}
         self._numbers = itertools.count(1)
@@ -150,21 +156,20 @@ class OpenOrders:
         wanted = tuple(client_order_ids)
         self._travel(lambda: self._reconcile(wanted))
 
-    def restore(self, orders: Iterable[RestingOrder]) -> None:
+    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
         """Take back orders of the run before; each joins the end of its queue. Nothing is said but what happens to them.
 
-        One that was here in this run is left alone: the venue knows better.
+        What was here in this run is left alone: the venue knows better.
         """
+        self._holdings.restore(positions)
         for known in orders:
             intent = known.intent
             if intent.client_order_id in self._ids:
                 continue
             order = OpenOrder(intent, known.venue_order_id, known.quantity, known.limit_ticks, known.filled_quantity)
             self._use(intent.client_order_id)
-            self._orders[intent.client_order_id] = order
-            self._said[intent.client_order_id] = [
-                self._make(order, ReportKind.ACCEPTED, quantity=order.quantity, limit_ticks=order.limit_ticks)
-            ]
+            self._take_in(order)
+            self._remember(self._make(order, ReportKind.ACCEPTED))
             self._place(order)
 
     def _travel(self, act: Callable[[], None]) -> None:
@@ -205,13 +210,15 @@ class OpenOrders:
             self._say(ReportKind.REJECTED, client_order_id, reason=refusal)
             return
         accepted.venue_order_id = f"{self._prefix}{self._run}-{next(self._numbers)}"
-        self._orders[client_order_id] = accepted
+        self._take_in(accepted)
         self._report(accepted, ReportKind.ACCEPTED, queue_ahead=self._ahead(accepted))
         self._place(accepted)
 
     def _place(self, order: OpenOrder) -> None:
         """Trade what trades at once, and let the rest rest or end."""
         intent = order.intent
+        if intent.reduce_only and not self._fits(order):
+            return
         if intent.time_in_force is TimeInForce.FOK and self._matcher.takeable(order) < order.left:
             self.end(order, ReportKind.CANCELED, reason="fill or kill: not all of it can trade at once")
             return
@@ -246,6 +253,7 @@ class OpenOrders:
                 order.time_in_force is TimeInForce.GTD and (order.expire_ns is None or order.expire_ns <= now_ns),
                 f"good till date: {order.expire_ns} is not after {now_ns}",
             ),
+            (order.reduce_only and not self._holdings.room(order), NOTHING_TO_REDUCE),
         )
         return next((reason for is_so, reason in checks if is_so), "") or self._matcher.refusal(order)
 
@@ -272,6 +280,8 @@ class OpenOrders:
         if refusal:
             self._report(order, ReportKind.REPLACE_REJECTED, reason=refusal, revision=change.revision)
             return
+        if order.intent.reduce_only:
+            quantity = min(quantity, order.filled + self._holdings.room(order.intent))
         keeps_place = limit_ticks == order.limit_ticks and quantity <= order.quantity
         order.quantity, order.limit_ticks = quantity, limit_ticks
         ahead = None if keeps_place else self._ahead(order)
@@ -303,17 +313,52 @@ class OpenOrders:
         said, order = self._said[client_order_id], self._orders.get(client_order_id)
         if order is None and any(report.kind in _ENDS for report in said):
             return
-        quantity = order.quantity if order is not None else sum(report.last_quantity for report in said)
-        revision = max((report.revision for report in said), default=0)
+        quantity = order.quantity if order is not None else max(report.cum_quantity or 0 for report in said)
         limit_ticks = order.limit_ticks if order is not None else None
-        self._say(ReportKind.RESTATED, client_order_id, quantity=quantity, limit_ticks=limit_ticks, revision=revision)
+        self._say(
+            ReportKind.RESTATED, client_order_id, quantity=quantity, limit_ticks=limit_ticks, revision=self._revision(client_order_id)
+        )
+
+    def _revision(self, client_order_id: str) -> int:
+        return max((report.revision for report in self._said.get(client_order_id, ())), default=0)
+
+    # --- reduce-only ---------------------------------------------------------------------------------------------------------
+
+    def _take_in(self, order: OpenOrder) -> None:
+        self._orders[order.client_order_id] = order
+        if order.intent.reduce_only:
+            self._reducing[order.client_order_id] = order
+
+    def _fits(self, order: OpenOrder) -> bool:
+        """Clip a reduce-only order to the position that it reduces, or end it; return whether it is still open."""
+        most = order.filled + self._holdings.room(order.intent)
+        if order.quantity <= most:
+            return True
+        if most == order.filled:
+            self._matcher.remove(order)
+            self.end(order, ReportKind.CANCELED, reason=NOTHING_TO_REDUCE)
+            return False
+        order.quantity = most
+        self._matcher.resize(order)
+        # Not remembered: whoever asks is told the present terms.
+        revision = self._revision(order.client_order_id)
+        self._send_back(self._make(order, ReportKind.RESTATED, quantity=most, revision=revision, reason=CLIPPED))
+        return True
 
     # --- what the matcher says ---------------------------------------------------------------------------------------------
 
     def fill(self, client_order_id: str, quantity: int, price_ticks: int, liquidity: Liquidity) -> None:
-        """Report one execution of an open order."""
-        order = self._orders[client_order_id]
+        """Report one execution of an open order, as far as an execution just before it left a reduce-only order something to do."""
+        order = self._orders.get(client_order_id)
+        if order is None:
+            return
+        is_reducing = order.intent.reduce_only
+        quantity = min(quantity, order.left) if is_reducing else quantity
         order.filled += quantity
+        self._holdings.book(order.intent, quantity)
+        for other in tuple(self._reducing.values()):
+            if other is not order:
+                self._fits(other)
         self._report(
             order,
             ReportKind.FILLED,
@@ -323,6 +368,8 @@ class OpenOrders:
             fee=self._fees[liquidity] * quantity,
             liquidity=liquidity,
         )
+        if is_reducing:  # the market may have meant to trade more
+            (self._matcher.resize if order.left else self._matcher.remove)(order)
         if order.left == 0:
             self._forget(order)
 
@@ -335,6 +382,7 @@ class OpenOrders:
         if order.timer is not None:
             order.timer.cancel()
         del self._orders[order.client_order_id]
+        self._reducing.pop(order.client_order_id, None)
 
     # --- reports -------------------------------------------------------------------------------------------------------------
 

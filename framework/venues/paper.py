@@ -16,7 +16,7 @@ from framework.venues.fifo import FifoEngine
 from framework.venues.latency import latencies
 from framework.venues.matching import Execution, MatchingEngine
 from framework.venues.open_orders import OpenOrder, OpenOrders
-from framework.venues.port import RestingOrder
+from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
 from framework.venues.queue_models import queue_model
 
 
@@ -88,9 +88,9 @@ class PaperVenue:
         """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
         self._desk.reconcile(client_order_ids)
 
-    def restore(self, orders: Iterable[RestingOrder]) -> None:
+    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
         """Let the orders of the run before rest again; each stands at the end of its queue."""
-        self._desk.restore(order for order in orders if order.intent.instrument_id in self._engines)
+        self._desk.restore((order for order in orders if order.intent.instrument_id in self._engines), positions)
 
     def on_market(self, event: MarketEvent) -> None:
         """Match resting orders against a market event."""

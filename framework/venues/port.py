@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from framework.clock import Clock
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, SubmitOrder
+
+Holder = tuple[str, str]
+"""Whose position in what: strategy and instrument."""
+NOTHING_HELD: Final[Mapping[Holder, int]] = MappingProxyType({})
 
 
 class RestingOrder(NamedTuple):
@@ -52,10 +57,10 @@ class Venue(Protocol):
         What is said again carries the same trade ids, so that no fill counts twice.
         """
 
-    def restore(self, orders: Iterable[RestingOrder]) -> None:
-        """Take back the orders of the run before, before `reconcile`: for a venue inside this process. Others keep them, and do nothing.
+    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
+        """Take back orders and positions of the run before, before `reconcile`: for a venue inside this process. Others do nothing.
 
-        An order that the venue knows in this run is left alone.
+        An order that the venue knows in this run is left alone, and so is a position that has moved in it.
         """
 
     def stop(self) -> None:

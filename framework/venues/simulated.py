@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from framework.clock import Clock, Timer
@@ -13,7 +13,7 @@ from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, Repor
 from framework.model import NS_PER_MS, NS_PER_S, Instrument, Liquidity, OrderType, TimeInForce
 from framework.venues.latency import latencies
 from framework.venues.open_orders import OpenOrder, OpenOrders
-from framework.venues.port import RestingOrder
+from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
 from framework.venues.simulated_book import OwnFill
 from framework.venues.simulated_tape import INSTRUMENT, Calendar, Tape
 
@@ -157,9 +157,9 @@ class SimulatedMarket:
         """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
         self._desk.reconcile(client_order_ids)
 
-    def restore(self, orders: Iterable[RestingOrder]) -> None:
+    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
         """Let the orders of the run before rest again; each stands at the end of its queue."""
-        self._desk.restore(order for order in orders if order.intent.instrument_id == INSTRUMENT.instrument_id)
+        self._desk.restore((order for order in orders if order.intent.instrument_id == INSTRUMENT.instrument_id), positions)
 
     # --- Matcher ---------------------------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class SimulatedMarket:
 
     def resize(self, order: OpenOrder) -> None:
         """Get smaller in place."""
-        self._book.own[order.client_order_id].left = order.left
+        self._book.resize(order.client_order_id, order.left)
 
     def remove(self, order: OpenOrder) -> None:
         """Leave the queue."""

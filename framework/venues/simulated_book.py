@@ -222,9 +222,17 @@ class SimulatedBook:
             return None
         return half.size_at(price_ticks) + sum(order.left for order in half.own.get(price_ticks, ()))
 
+    def resize(self, client_order_id: str, left: int) -> None:
+        """Give our order what is left of it; one that was filled in full stays out."""
+        order = self.own.get(client_order_id)
+        if order is not None:
+            order.left = left
+
     def remove(self, client_order_id: str) -> None:
-        """Take our order out."""
-        order = self.own.pop(client_order_id)
+        """Take our order out, if it is there."""
+        order = self.own.pop(client_order_id, None)
+        if order is None:
+            return
         queue = self.halves[order.side].own[order.price_ticks]
         queue.remove(order)
         if not queue:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from framework.clock import Clock, EventClock
@@ -12,7 +12,7 @@ from framework.config import PaperConfig
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_S, Instrument
 from framework.venues.paper import PaperVenue
-from framework.venues.port import RestingOrder
+from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Line:
         if self._passes():
             self.venue.reconcile(client_order_ids)
 
-    def restore(self, orders: Iterable[RestingOrder]) -> None:
+    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
         """It keeps its orders itself."""
 
     def on_market(self, event: MarketEvent) -> None:

@@ -13,6 +13,7 @@ from framework.model import NS_PER_S, OrderStatus, OrderType, Side, TimeInForce,
 from framework.trading.contingent import Cancel, Contingencies, Release, Say, Shrink
 from framework.trading.order_terms import fault_in_list, fault_in_terms
 from framework.trading.orders import Order
+from framework.trading.reducing import Reducing
 from tests.trading.conftest import NOW, book, submit
 
 INSTRUMENT_ID = "A.X"
@@ -23,13 +24,22 @@ class Desk:
 
     def __init__(self) -> None:
         self.orders: dict[str, Order] = {}
-        self.held = Contingencies(self.orders.get)
+        self.held = self.contingencies()
         self.now = NOW
         self.released: list[str] = []
         self.canceled: list[str] = []
         self.shrunk: list[tuple[str, int]] = []
         self.trades = 0
         self.is_gate_open = True
+
+    def contingencies(self) -> Contingencies:
+        return Contingencies(self.orders.get, Reducing(self.position, self.open_quantity))
+
+    def position(self, *_: str) -> int:
+        return sum(order.intent.side.sign * order.filled_quantity for order in self.orders.values())
+
+    def open_quantity(self, strategy_id: str, instrument_id: str, side: Side) -> int:
+        return sum(order.open_quantity for order in self.orders.values() if order.intent.side is side)
 
     def add(self, *intents: SubmitOrder) -> None:
         for intent in intents:
@@ -326,7 +336,7 @@ def test_after_a_restart_the_same_review_goes_on() -> None:
     desk.market(95, 96)
     again = Desk()
     again.orders.update(desk.orders)
-    again.held = Contingencies(again.orders.get)
+    again.held = again.contingencies()
     again.held.restore(again.orders.values())
     again.now = desk.now
     again.hear("target", ReportKind.CANCELED)
@@ -338,7 +348,7 @@ def test_after_a_restart_that_knows_open_orders_only_a_stop_keeps_the_size_that_
     desk = entered()
     desk.fill("target", 1)
     desk.hear("target", ReportKind.CANCELED)
-    desk.held = Contingencies(desk.orders.get)
+    desk.held = desk.contingencies()
     desk.held.restore(order for order in desk.orders.values() if order.is_open)
     desk.market(95, 96)
 
@@ -424,7 +434,7 @@ class AnyBracket(RuleBasedStateMachine):
 
     @rule(with_closed=st.booleans())
     def restart(self, with_closed: bool) -> None:
-        self.desk.held = Contingencies(self.desk.orders.get)
+        self.desk.held = self.desk.contingencies()
         self.desk.held.restore(order for order in self.desk.orders.values() if with_closed or order.is_open)
         self.desk.settle()
 
@@ -444,6 +454,128 @@ class AnyBracket(RuleBasedStateMachine):
 
 TestAnyBracket = AnyBracket.TestCase
 TestAnyBracket.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+# --- reduce-only ---------------------------------------------------------------------------------------------------------------
+
+
+def long(*intents: SubmitOrder, lots: int = 5) -> Desk:
+    """Return a desk that holds lots, with orders on it that the venue has taken."""
+    desk = Desk()
+    desk.add(submit("entry", Side.BUY, lots))
+    desk.fill("entry", lots)
+    desk.add(*intents)
+    for intent in intents:
+        if desk.status(intent.client_order_id) is not OrderStatus.SUSPENDED:
+            desk.hear(intent.client_order_id, ReportKind.ACCEPTED)
+    return desk
+
+
+def exit_(name: str, quantity: int, **fields: Any) -> SubmitOrder:
+    return submit(name, Side.SELL, quantity, limit_ticks=110, reduce_only=True, **fields)
+
+
+def test_a_resting_reduce_only_order_is_clipped_and_then_canceled_as_the_position_goes() -> None:
+    desk = long(exit_("target", 5), submit("other", Side.SELL, 5))
+
+    desk.fill("other", 2)
+    assert desk.shrunk == [("target", 3)]
+    desk.hear("target", ReportKind.REPLACED, quantity=3, revision=1)
+    desk.fill("target", 1)
+    assert (desk.shrunk, desk.canceled) == ([("target", 3)], [])
+
+    desk.fill("other", 2)
+    assert desk.canceled == ["target"]
+
+
+def test_the_oldest_reduce_only_order_keeps_its_lots_and_other_holders_are_left_alone() -> None:
+    desk = long(exit_("first", 3), exit_("second", 2), submit("other", Side.SELL, 5), submit("entry2", Side.BUY, 9, reduce_only=False))
+
+    desk.fill("other", 1)
+    assert (desk.shrunk, desk.canceled) == ([("second", 1)], [])
+    desk.hear("second", ReportKind.LOST)
+    desk.fill("other", 4)
+    assert desk.canceled == ["first"]
+
+
+def test_a_held_stop_goes_with_what_the_position_has_left_for_it() -> None:
+    desk = long(stop(quantity=5, reduce_only=True), submit("other", Side.SELL, 2))
+    desk.fill("other", 2)
+    assert (desk.released, desk.orders["stop"].quantity) == ([], 5)
+
+    desk.market(94, 95)
+    assert (desk.released, desk.orders["stop"].quantity) == (["stop"], 3)
+
+
+def test_a_held_stop_waits_while_another_order_has_the_whole_position_and_goes_when_that_ends() -> None:
+    desk = long(stop(quantity=5, reduce_only=True), exit_("target", 5))
+    desk.market(94, 95)
+    assert (desk.orders["stop"].is_triggered, desk.released) == (True, [])
+
+    desk.hear("target", ReportKind.CANCELED)
+    assert desk.released == ["stop"]
+
+
+class AnyPosition(RuleBasedStateMachine):
+    """Reduce-only orders and others of both sides, on a venue that fills them in any order: what is too much is always asked back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk()
+
+    @rule(side=st.sampled_from(tuple(Side)), quantity=st.integers(1, 5), reduce_only=st.booleans(), is_stop=st.booleans())
+    def add(self, side: Side, quantity: int, reduce_only: bool, is_stop: bool) -> None:
+        name = f"o{len(self.desk.orders)}"
+        terms: dict[str, Any] = {"order_type": OrderType.STOP, "limit_ticks": None, "stop_ticks": 100} if is_stop else {}
+        order = submit(name, side, quantity, reduce_only=reduce_only, **terms)
+        if is_stop or not reduce_only or 0 < quantity <= self.room(side):
+            self.desk.add(order)
+
+    def room(self, side: Side) -> int:
+        return -side.sign * self.desk.position() - self.desk.open_quantity("s", "A.X", side)
+
+    @rule(bid=st.integers(95, 105))
+    def market(self, bid: int) -> None:
+        self.desk.market(bid, bid + 1)
+
+    @rule(number=st.integers(0, 9), lots=st.integers(1, 5))
+    def fill(self, number: int, lots: int) -> None:
+        order = self.desk.orders.get(f"o{number}")
+        if order is not None and order.open_quantity:
+            if order.intent.reduce_only:  # as a venue does that clips at the match
+                lots = min(lots, max(0, -order.intent.side.sign * self.desk.position()))
+            if lots:
+                self.desk.fill(f"o{number}", min(lots, order.open_quantity))
+
+    @rule(number=st.integers(0, 9), kind=st.sampled_from((ReportKind.ACCEPTED, ReportKind.CANCELED, ReportKind.LOST)))
+    def hear(self, number: int, kind: ReportKind) -> None:
+        order = self.desk.orders.get(f"o{number}")
+        if order is not None and order.status is not OrderStatus.SUSPENDED:
+            self.desk.hear(f"o{number}", kind)
+
+    @rule()
+    def answer(self) -> None:
+        """The venue does all that it was asked for."""
+        for name, order in self.desk.orders.items():
+            if order.status is OrderStatus.PENDING_CANCEL:
+                self.desk.hear(name, ReportKind.CANCELED)
+            elif order.changing is not None and order.is_open:
+                self.desk.hear(name, ReportKind.REPLACED, quantity=order.changing.quantity, revision=order.changing.revision)
+
+    @invariant()
+    def what_could_turn_the_position_is_asked_back(self) -> None:
+        for side in Side:
+            left = max(0, -side.sign * self.desk.position())
+            for order in self.desk.orders.values():
+                if not order.intent.reduce_only or order.intent.side is not side or not order.open_quantity:
+                    continue
+                is_waiting = order.status not in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+                assert order.open_quantity <= left or is_waiting, order
+                left = max(0, left - order.open_quantity)
+
+
+TestAnyPosition = AnyPosition.TestCase
+TestAnyPosition.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
 
 
 # --- terms -------------------------------------------------------------------------------------------------------------------
