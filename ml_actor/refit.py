@@ -62,9 +62,8 @@ def choose_refit(job: TrainingJob, registry: Registry, champion: ModelBundle | N
 
 def _since_full(registry: Registry) -> int:
     """Return how many warm refits the newest version is away from a full one."""
-    newest = next(iter(registry.versions()), None)
-    found = registry.manifest(newest["version"]).facts.get("refit", {}) if newest else {}
-    return int(found.get("since_full", 0))
+    newest = next(iter(registry.versions()), {})
+    return int(newest.get("refit", {}).get("since_full", 0))
 
 
 def _objection(job: TrainingJob, registry: Registry, champion: ModelBundle | None, prepared: Sequence[Prepared]) -> str:

@@ -205,7 +205,7 @@ class Registry:
         return self.standing().champion or None
 
     def versions(self) -> tuple[dict[str, Any], ...]:
-        """Return a summary of every version, newest first; a damaged one has `error` instead of its facts."""
+        """Return a summary of every version, newest first; a damaged one has an `error`, and no facts where its manifest is not sound."""
         standing = self.standing()
         return tuple({"version": name, **_place(name, standing), **self._summary(name)} for name in self._names())
 
@@ -214,7 +214,13 @@ class Registry:
             manifest = self.manifest(version)
         except (UnknownVersion, IntegrityError) as exc:
             return {"error": str(exc)}
-        return {"number": manifest.number, "horizon_rows": manifest.horizon_rows, "window_rows": manifest.window_rows, **manifest.facts}
+        known = {"number": manifest.number, "horizon_rows": manifest.horizon_rows, "window_rows": manifest.window_rows, **manifest.facts}
+        try:
+            for name, facts in manifest.files.items():
+                self._checked(version, name, facts)
+        except IntegrityError as exc:
+            return known | {"error": str(exc)}
+        return known
 
     def manifest(self, version: str) -> Manifest:
         """Return the manifest after checking its signature. Raises `UnknownVersion` or `IntegrityError`."""

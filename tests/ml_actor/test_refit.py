@@ -160,3 +160,13 @@ def test_all_trainings_are_full_ones_unless_something_else_is_asked_for(models: 
     assert chosen(models, job_for(models), longer).parent is None
     assert chosen(models, job_for(models, refit="full", full_every=9), longer).parent is None
     assert chosen(models, job_for(models, full_every=9), longer).parent is not None
+
+
+def test_a_damaged_newest_version_keeps_no_training_from_its_choice(models: Path, longer: Rows, job_for: JobMaker) -> None:
+    registry = Registry(models)
+    champion = registry.load_champion()
+    newest = models / f"v0002-{'0' * 8}"
+    newest.mkdir()
+    (newest / "manifest.json").write_text("{")
+
+    assert choose_refit(job_for(models, full_every=2), registry, champion, prepared_for(longer, job_for(models))).since_full == 1

@@ -169,7 +169,20 @@ def test_without_any_sound_version_there_is_no_champion_and_every_reason_is_told
 
     assert models_copy.load_champion() is None
     assert [refused.version for refused in models_copy.refused] == [version]
-    assert "error" not in models_copy.versions()[0]
+
+
+def test_the_list_says_which_version_is_damaged_and_still_what_it_was(models_copy: Registry, files: dict[str, bytes], version: str) -> None:
+    later = save_again(models_copy, files)
+    flip_bit(models_copy.directory / version / "shock.npz", 1_000)
+    sound, damaged = models_copy.versions()
+
+    assert (sound["version"], damaged["version"]) == (later, version)
+    assert "error" not in sound
+    assert "shock.npz: not the bytes that the manifest signed" in damaged["error"]
+    assert "metrics" in damaged
+
+    flip_bit(models_copy.directory / version / "manifest.json", 40)
+    assert "metrics" not in models_copy.versions()[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"champion": 3}', b"\xff\xfe"])
