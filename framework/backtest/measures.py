@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from framework.backtest.capacity import turnover
 from framework.backtest.engine import MODEL, Run, market_seconds
 from framework.model import NS_PER_S
 from framework.multiplicity import deflated
@@ -48,6 +49,8 @@ def measure(run: Run, tables: Tables, *, trials: int, earlier_sharpes: Sequence[
         "fills": len(fills),
         "maker_share": _mean(fills["liquidity"] == "MAKER") if len(fills) else None,
         "lots_traded": int(fills["quantity"].sum()),
+        "turnover": round(turnover(run), 6),
+        "net_bp": _basis_points(net, turnover(run)),
         "slippage_ticks": _mean(fills["slippage_ticks"]) if len(fills) else None,
         "exposure": _mean(account["position"] != 0) if len(account) else 0.0,
         "market_s": round(market_seconds(run), 3),
@@ -61,6 +64,10 @@ def measure(run: Run, tables: Tables, *, trials: int, earlier_sharpes: Sequence[
         "predictions_failed": run.summary.predictions_failed,
         "calibration": calibration(tables.predictions),
     }
+
+
+def _basis_points(net: float, moved: float) -> float | None:
+    return round(net / moved * 1e4, 6) if moved else None
 
 
 def minutes(account: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:

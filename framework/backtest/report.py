@@ -39,10 +39,11 @@ def page(found: Backtest, curve: Sequence[dict[str, Any]]) -> str:
     parts = (
         f"<h1>{title}</h1>",
         "".join(f'<p class="warning">{escape(words)}</p>' for words in found.warnings),
-        _section("Result", _totals(facts)),
+        _section("Result", _table(("", ""), totals(facts))),
         _section("Account", _plots(_equity(found.account), _drawdown(found.account), _position(found.account))),
         _section("Predictions", _predictions(found, curve)),
         _section("Fills", _plots(_markouts(facts), _fills_on_the_book(found)) + _fill_table(found)),
+        _section("Capacity", _capacity(facts)),
         _section("By hour of the day (UTC)", _hours(found)),
         _section("By regime", _regimes(found)),
         _section("Trades", _trades(found.trades)),
@@ -78,9 +79,10 @@ def _time(ns: int) -> str:
     return datetime.fromtimestamp(ns / NS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _totals(facts: dict[str, Any]) -> str:
+def totals(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the figures of a run with their names."""
     sharpe, money = facts["deflated_sharpe"], facts["currency"]
-    rows = (
+    return (
         (f"net ({money})", _text(facts["net"])),
         (f"before fees ({money})", _text(facts["gross"])),
         (f"fees ({money})", _text(facts["fees"])),
@@ -90,6 +92,8 @@ def _totals(facts: dict[str, Any]) -> str:
         (f"mean trade ({money})", _text(facts["mean_trade"])),
         ("mean time in a trade (s)", _text(facts["mean_duration_s"])),
         ("lots traded", _text(facts["lots_traded"])),
+        (f"turnover ({money})", _text(facts["turnover"], 0)),
+        ("net, of the turnover (bp)", _text(facts["net_bp"], 3)),
         ("share of maker fills", _text(facts["maker_share"])),
         ("slippage from the mid (ticks a fill)", _text(facts["slippage_ticks"], 3)),
         ("share of time in the market", _text(facts["exposure"])),
@@ -97,7 +101,6 @@ def _totals(facts: dict[str, Any]) -> str:
         (f"what luck shows at best in {facts['trials']} tries", _text(sharpe["luck"], 4)),
         ("probability of skill after deflation", _text(sharpe["probability"])),
     )
-    return _table(("", ""), rows)
 
 
 def _hours_since_start(account: pl.DataFrame) -> list[float]:
@@ -192,6 +195,27 @@ def _fill_table(found: Backtest) -> str:
     )
     lines = [[_text(cell, 3) for cell in line] for line in kinds.rows()]
     return _table(("", "fills", "lots", "fees", "slippage, ticks", "oldest book, s"), lines)
+
+
+def _capacity(facts: dict[str, Any]) -> str:
+    """Show what multiples of every order would have earned; nothing where it was not reckoned."""
+    found = facts.get("capacity")
+    if found is None:
+        return '<p class="note">not reckoned</p>'
+    places = [f"{one['multiple']}" for one in found["sizes"]]
+    each = [one["net"] / one["multiple"] for one in found["sizes"]]
+    nets = Series(name="net by size", x=[float(number) for number in range(len(places))], y=each)
+    lines = [
+        [f"{one['multiple']} x", _text(one["net"]), _text(one["volume_share"], 4), _text(one["beyond_share"], 4)] for one in found["sizes"]
+    ]
+    chart = line_chart(Axes(x="every order so many times as large", y="earned, by the size", places=places, has_zero=True), [nets])
+    best = (
+        f"most is earned with {found['multiple']} times the orders"
+        if found["multiple"]
+        else "there is nothing to scale: it loses at every size"
+    )
+    note = f'<p class="note">{best}. A bound from above: displayed sizes only, whole again at the next fill; maker fills as they are.</p>'
+    return note + _plots(chart, _table(("orders", "net", "share of the market's volume", "taken beyond what was shown"), lines))
 
 
 def _hours(found: Backtest) -> str:

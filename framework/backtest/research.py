@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from framework.backtest.capacity import capacity, plain
 from framework.backtest.engine import MODEL, OFF, Plan, Run, Source, check_instrument, execute, prepare
 from framework.backtest.frames import account, fills, predictions, trades
 from framework.backtest.latency import Constant, read_latency
@@ -130,6 +131,12 @@ def measured(ran: Run, *, trials: int, earlier_sharpes: Sequence[float] = ()) ->
         predictions=tables.predictions,
         raw=ran,
     )
+
+
+def with_capacity(found: Backtest) -> Backtest:
+    """Return it with `capacity` in its facts: the recordings are read once more for the sizes that each fill met. Blocks."""
+    reckoned = plain(capacity(found.raw, found.facts["net"]))
+    return replace(found, facts=found.facts | {"capacity": reckoned})
 
 
 def _about(ran: Run) -> dict[str, Any]:

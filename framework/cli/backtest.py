@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,10 @@ from rich.text import Text
 from framework.backtest.engine import LIVE, ML_FORMS, MODEL, OFF, Plan, prepare
 from framework.backtest.latency import FORMS
 from framework.backtest.lean.engine import check_lean
+from framework.backtest.picture import write_picture
 from framework.backtest.profiling import record_profile
 from framework.backtest.report import write_report
-from framework.backtest.research import Backtest, count_try, executed, measured, over_latencies, plan_for
+from framework.backtest.research import Backtest, count_try, executed, measured, over_latencies, plan_for, with_capacity
 from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption, read_config
 from framework.cli.output import say, say_json
 from framework.clock import wall_time_ns
@@ -39,6 +40,7 @@ ToOption = Annotated[str | None, typer.Option("--to", metavar="TIME", help="End 
 MLOption = Annotated[str, typer.Option("--ml", metavar="SOURCE", help=f"Where predictions come from: {ML_FORMS}.")]
 LatencyOption = Annotated[str | None, typer.Option("--latency", metavar="L", help=f"How long a prediction takes in market time: {FORMS}.")]
 ReportOption = Annotated[Path | None, typer.Option("--report", metavar="OUT.html", help="Write the whole report here, for a browser.")]
+PictureOption = Annotated[Path | None, typer.Option("--png", metavar="OUT.png", help="Draw the report as one picture.")]
 KeepOption = Annotated[Path | None, typer.Option("--keep", metavar="DIR", help="Keep the run's journal in this new state directory.")]
 InstrumentOption = Annotated[str | None, typer.Option("--instrument", metavar="ID", help="Trade this one instead of instrument_id.")]
 SettingsOption = Annotated[Path | None, typer.Option("--settings", metavar="FILE", help="Main settings; default config/main.yaml.")]
@@ -60,6 +62,7 @@ def backtest(
     ml: MLOption = MODEL,
     latency: LatencyOption = None,
     report: ReportOption = None,
+    png: PictureOption = None,
     keep: KeepOption = None,
     instrument: InstrumentOption = None,
     settings: SettingsOption = None,
@@ -86,15 +89,18 @@ def backtest(
     )
     if is_lean:
         check_lean(plan)
-    _check_writable(report)
+    _check_writable("--report", report)
+    _check_writable("--png", png)
     with quiet(), progress_bar(is_quiet=is_json) as on_progress:
-        found, curve = _run(plan, on_progress, has_curve=report is not None)
+        found, curve = _run(plan, on_progress, is_whole=report is not None or png is not None)
     if report is not None:
         write_report(report, found, curve)
+    if png is not None:
+        write_picture(png, found, curve)
     if is_json:
         say_json(found.facts | {"warnings": found.warnings} | ({"latency_curve": curve} if curve else {}))
     else:
-        say(result_view(found, report))
+        say(result_view(found, [path for path in (report, png) if path is not None]))
     return 0
 
 
@@ -118,13 +124,15 @@ def latency(
     return 0
 
 
-def _run(plan: Plan, on_progress: Progress, *, has_curve: bool) -> tuple[Backtest, list[dict[str, Any]]]:
+def _run(plan: Plan, on_progress: Progress, *, is_whole: bool) -> tuple[Backtest, list[dict[str, Any]]]:
     source = prepare(plan, on_progress)
     log, number, sharpes = count_try(plan, wall_time_ns())
     found = measured(executed(plan, source, on_progress), trials=number, earlier_sharpes=sharpes)
     log.end(found.facts["deflated_sharpe"]["sharpe"])
+    if not is_whole:
+        return found, []
     has_predictions = source.kind not in (OFF, LIVE)
-    return found, over_latencies(plan, source, LATENCY_GRID_MS, on_progress) if has_curve and has_predictions else []
+    return with_capacity(found), over_latencies(plan, source, LATENCY_GRID_MS, on_progress) if has_predictions else []
 
 
 def ml_of(ml: str, *, is_lean: bool) -> str:
@@ -150,9 +158,9 @@ def _new(keep: Path | None) -> Path | None:
     return keep
 
 
-def _check_writable(report: Path | None) -> None:
-    if report is not None and not report.parent.is_dir():
-        raise ConfigError(f"--report {report}: there is no folder {report.parent}")
+def _check_writable(option: str, path: Path | None) -> None:
+    if path is not None and not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: there is no folder {path.parent}")
 
 
 @contextmanager
@@ -165,7 +173,7 @@ def quiet() -> Iterator[None]:
         reset_logging()
 
 
-def result_view(found: Backtest, report: Path | None) -> Group:
+def result_view(found: Backtest, written: Sequence[Path] = ()) -> Group:
     """Return the result for a terminal: figures, then what a reviewer would say."""
     facts = found.facts
     table = Table(title=f"Backtest of {facts['strategy']} on {facts['instrument_id']}", show_header=False, title_justify="left")
@@ -174,7 +182,7 @@ def result_view(found: Backtest, report: Path | None) -> Group:
     for label, value in _lines(facts):
         table.add_row(label, value)
     words = [Text(f"! {warning}", style="yellow") for warning in found.warnings]
-    last = [Text(f"The report is in {report}")] if report is not None else []
+    last = [Text(f"The report is in {' and '.join(str(path) for path in written)}")] if written else []
     return Group(table, *words, *last)
 
 
@@ -193,6 +201,7 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         (f"before fees ({currency})", f"{facts['gross']:,.2f}"),
         (f"fees ({currency})", f"{facts['fees']:,.2f}"),
         (f"largest drawdown ({currency})", f"{facts['max_drawdown']:,.2f}"),
+        (f"turnover ({currency}), net of it (bp)", f"{facts['turnover']:,.0f}, {_number(facts['net_bp'])}"),
         ("slippage from the mid (ticks a fill)", _number(facts["slippage_ticks"])),
         ("time in the market", _share(facts["exposure"])),
         ("Sharpe ratio of minutes", _number(sharpe["sharpe"])),
