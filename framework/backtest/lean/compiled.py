@@ -1,97 +1,36 @@
-"""The rules of `framework.venues.matching` and `framework.venues.queue_models`, compiled, on the arrays of a recording.
+"""The rules of `framework.venues.matching`, compiled, on the arrays of a recording.
 
 The interpreted engine is the law: `tests/backtest/lean/test_matching.py` asks both the same and wants the same fills.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from framework.backtest.lean.compiled_queue import LEFT, PRICE, SIDE, UNSEEN, passing, see
 from framework.window import LEVELS, Int64Array
 
 BOOK, TRADE = 0, 1
-SIDE, PRICE, LEFT, MOVED_UP, MOVED_NS, SHOWN, TRADED = range(7)
-"""Columns of an order: side (+1 buys), limit in ticks, lots left; then what the queue models keep (SHOWN -1: never in view)."""
 SLOTS: Final = 256
-RISK_AVERSE, POWER, POWER_2, POWER_3, LOG, LOG_2 = range(6)
-MODELS: Final = {"risk_averse": RISK_AVERSE, "power": POWER, "power_2": POWER_2, "power_3": POWER_3, "log": LOG, "log_2": LOG_2}
-_UNSEEN: Final = -1
 
 
 @njit(cache=True)
 def displayed(levels: Int64Array, facts: Int64Array, row: int, side: int, price: int) -> int:
     """Return the lots displayed at a price, 0 between levels, -1 where the book does not show so far (or there is none)."""
     if row < 0:
-        return _UNSEEN
+        return UNSEEN
     place, depth = (0, facts[row, 3]) if side > 0 else (2, facts[row, 4])
     if depth == 0:
-        return _UNSEEN
+        return UNSEEN
     for level in range(depth):
         if levels[row, place, level] == price:
             return int(levels[row, place + 1, level])
     last = levels[row, place, depth - 1]
-    return _UNSEEN if (last > price if side > 0 else last < price) else 0
-
-
-@njit(cache=True)
-def _share(model: int, power: float, ahead: float, behind: float) -> float:
-    """Return the share of a decrease that left behind us (`queue_models`: the probability models)."""
-    if model == POWER_3:
-        return 1.0 - math.pow(max(ahead / (ahead + behind), 0.0), power) if ahead + behind > 0 else 1.0
-    if model in (LOG, LOG_2):
-        of_behind = math.log1p(max(behind, 0.0))
-        total = of_behind + math.log1p(max(ahead, 0.0)) if model == LOG else math.log1p(max(behind + ahead, 0.0))
-    else:
-        of_behind = math.pow(max(behind, 0.0), power)
-        total = of_behind + math.pow(max(ahead, 0.0), power) if model == POWER else math.pow(max(behind + ahead, 0.0), power)
-    return of_behind / total if total > 0 else 1.0
-
-
-@njit(cache=True)
-def _see(order: Int64Array, ahead: float, shown: int, now_ns: int, model: int, power: float) -> float:
-    """Show the size displayed at its price to an order; return its place."""
-    if model == RISK_AVERSE:
-        if now_ns > order[MOVED_NS]:
-            order[MOVED_UP], order[MOVED_NS] = 0, now_ns
-        if math.isnan(ahead):
-            return float(shown)
-        if shown < ahead:
-            order[MOVED_UP] += int(ahead) - shown
-            return float(shown)
-        return ahead
-    before = order[SHOWN]
-    if math.isnan(ahead) or before == _UNSEEN:
-        order[SHOWN] = shown
-        return float(shown)
-    if shown == before:
-        return ahead
-    decrease, order[TRADED], order[SHOWN] = before - shown - order[TRADED], 0, shown
-    if decrease > 0:
-        behind = before - ahead
-        share = _share(model, power, ahead, behind)
-        ahead += min(behind - share * decrease, 0.0) - (1.0 - share) * decrease
-    return max(0.0, min(ahead, float(shown)))
-
-
-@njit(cache=True)
-def _passing(order: Int64Array, ahead: float, size: int, now_ns: int, model: int) -> tuple[float, int]:
-    """Let lots trade at an order's price; return its new place and how many lots pass everybody before it."""
-    if math.isnan(ahead):
-        return ahead, 0
-    if model == RISK_AVERSE:
-        if now_ns <= order[MOVED_NS]:
-            known = min(order[MOVED_UP], size)
-            order[MOVED_UP] -= known
-            size -= known
-        passed = min(int(ahead), size)
-        return ahead - passed, size - passed
-    order[TRADED] += size
-    return max(0.0, ahead - size), max(0, math.floor(size - ahead + 0.5))
+    return UNSEEN if (last > price if side > 0 else last < price) else 0
 
 
 @njit(cache=True)
@@ -267,8 +206,8 @@ def _match_book(
             fills[filled, 0], fills[filled, 1], fills[filled, 2] = slot, got[one, 1], order[PRICE]
             filled += 1
         shown = displayed(levels, facts, row, order[SIDE], order[PRICE])
-        if shown != _UNSEEN:
-            ahead[slot] = _see(order, ahead[slot], shown, now_ns, model, power)
+        if shown != UNSEEN:
+            ahead[slot] = see(order, ahead[slot], shown, now_ns, model, power)
     if is_reached:
         state[1] = _leave(orders, line, count)
     return filled
@@ -303,7 +242,7 @@ def _match_trade(
             ahead[slot] = 0.0
             reaching = left
         else:
-            ahead[slot], reaching = _passing(order, ahead[slot], left, now_ns, model)
+            ahead[slot], reaching = passing(order, ahead[slot], left, now_ns, model)
         quantity = min(order[LEFT], reaching)
         if quantity > 0:
             left -= quantity

@@ -89,13 +89,13 @@ class LeanDesk:
             return
         denial = self.gate.denial_of_cancel(self._clock.now_ns())
         if denial:
-            self._tell(msgspec.structs.replace(order.update(), reason=denial))
+            self._tell(msgspec.structs.replace(order.update(), reason=denial, ts_event=self._clock.now_ns()))
             return
         self._cancel(order)
 
     def _cancel(self, order: Order) -> None:
         self._venue.cancel(order.intent.client_order_id)
-        order.request_cancel()
+        order.request_cancel(self._clock.now_ns())
         self._tell(order.update())
 
     def _on_replace(self, change: ReplaceOrder) -> None:
@@ -104,7 +104,7 @@ class LeanDesk:
             return
         denial = self._denial_of_change(order, change)
         if denial:
-            self._tell(msgspec.structs.replace(order.update(), reason=denial))
+            self._tell(msgspec.structs.replace(order.update(), reason=denial, ts_event=self._clock.now_ns()))
             return
         numbered = msgspec.structs.replace(change, revision=order.revision + 1)
         order.request_replace(numbered)

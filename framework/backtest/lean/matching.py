@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from framework.backtest.lean.columns import MarketColumns
-from framework.backtest.lean.compiled import LEFT, MODELS, PRICE, SHOWN, SIDE, SLOTS, TRADED, displayed, match, take
+from framework.backtest.lean.compiled import SLOTS, displayed, match, take
+from framework.backtest.lean.compiled_queue import LEFT, MODELS, PRICE, SHOWN, SIDE, TRADED
 from framework.config import PaperConfig
 from framework.errors import ConfigError
 from framework.messages import BookSnapshot, TradeTick

@@ -77,6 +77,7 @@ def test_every_fill_every_denial_and_every_sight_is_that_of_the_whole_backtest(
 
     assert len(run.tape.fills) > 30
     assert run.tape.fills == whole.tape.fills
+    assert run.tape.orders == whole.tape.orders
     assert {kind for kind, *_ in saw} >= {"fill", "window", "denied"}
     assert saw == whole_saw
     assert money(run) == money(whole)

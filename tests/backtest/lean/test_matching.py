@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.backtest.lean.columns import BOOK, SAID, TRADE, MarketColumns
-from framework.backtest.lean.compiled import MODELS, SLOTS
+from framework.backtest.lean.compiled import SLOTS
+from framework.backtest.lean.compiled_queue import MODELS
 from framework.backtest.lean.matching import CompiledEngine
 from framework.config import PaperConfig
 from framework.errors import ConfigError
