@@ -64,7 +64,8 @@ class Blotter:
         self._journal = journal
         self.portfolio = portfolio
         self.exposure = Exposure()
-        self.held = Contingencies(self.find_ever, Reducing(self._lots, self.exposure.open_quantity))
+        self._reducing = Reducing(self._lots, self.exposure.open_quantity)
+        self.held = Contingencies(self.find_ever, self._reducing)
         self.losses = LossBook(portfolio)
         self.state = TradingState.ACTIVE
         self.state_reason = ""
@@ -264,6 +265,8 @@ class Blotter:
                     order = Order(intent)
                 case ExecutionReport() as report if order is not None:
                     order.apply(report)
+                case ReplaceOrder() as change if order is not None and order.status in REPLACEABLE:
+                    order.request_replace(change)
         if order is not None:
             self._retire(order)
         return order is not None
@@ -274,6 +277,10 @@ class Blotter:
             is_here = instruments is None or order.intent.instrument_id in instruments
             if is_here and strategy_id in (None, order.intent.strategy_id):
                 yield order
+
+    def protects(self, order: Order) -> bool:
+        """Return whether an order is a way out of a position, for as long as that is there or its entry is open."""
+        return self._reducing.protects(order, self.find(order.intent.parent_id))
 
     def drop(self, client_order_id: str) -> None:
         """Forget an order that was added and then did not leave."""

@@ -19,10 +19,12 @@ from framework.errors import IntegrityError, TidebookError
 from framework.messages import Message
 from framework.trading import records as own_records
 from framework.trading.records import SnapshotTaken
-from framework.trading.store import SCHEMA_VERSION, Deployment, Store, guarded
+from framework.trading.store import BY_ID, SCHEMA_VERSION, Deployment, Store, guarded
 
 __all__ = ["SCHEMA_VERSION", "Deployment", "Journal", "Record", "Snapshot", "is_kind", "is_recordable", "link"]
 _OF_ORDER: Final = "WHERE kind IN ('SubmitOrder', 'ExecutionReport') AND record_key = ?"
+_CHANGES: Final = f"WHERE kind IN ({BY_ID}) AND kind = 'ReplaceOrder' AND record_key = ?"
+_COLUMNS: Final = "seq, kind, record_key, ts_event, body"
 SNAPSHOTS_KEPT: Final = 2
 
 
@@ -105,11 +107,10 @@ class Journal(Store):
         return dict(self._rows("SELECT kind, count(*) FROM records GROUP BY kind"))
 
     def history(self, client_order_id: str, *, before: int | None = None) -> Iterator[Record]:
-        """Return the intent and the venue's reports of one order, of the records before a sequence number."""
+        """Return the intent of one order, the changes asked for and the venue's reports, of the records before a sequence number."""
         last = self._seq if before is None else before - 1
-        for seq, kind, key, ts_event, body in self._rows(
-            f"SELECT seq, kind, record_key, ts_event, body FROM records {_OF_ORDER} AND seq <= ? ORDER BY seq", (client_order_id, last)
-        ):
+        parts = (f"SELECT {_COLUMNS} FROM records {where} AND seq <= ?" for where in (_OF_ORDER, _CHANGES))
+        for seq, kind, key, ts_event, body in self._rows(f"{' UNION ALL '.join(parts)} ORDER BY seq", (client_order_id, last) * 2):
             yield Record(seq, kind, key, ts_event, self._decode(seq, kind, body))
 
     def has_order(self, client_order_id: str) -> bool:

@@ -14,7 +14,9 @@ from framework.messages import Feedback
 
 SCHEMA_VERSION: Final = 2
 OLDER_VERSIONS: Final = ("1",)
-_SCHEMA: Final = """
+BY_ID: Final = "'CancelOrder', 'DecisionClosed', 'DecisionMade', 'OrderUpdated', 'PredictionFailed', 'PredictionReceived', 'ReplaceOrder'"
+"""Kinds that are looked up by their id, beside those of orders. SQLite uses the index where a question names just these."""
+_SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, record_key TEXT NOT NULL, ts_event INTEGER NOT NULL,
@@ -22,9 +24,7 @@ CREATE TABLE IF NOT EXISTS records (
 );
 CREATE INDEX IF NOT EXISTS records_by_kind ON records (kind, seq);
 CREATE INDEX IF NOT EXISTS records_of_orders ON records (record_key, seq) WHERE kind IN ('SubmitOrder', 'ExecutionReport');
-CREATE INDEX IF NOT EXISTS records_by_id ON records (record_key, seq) WHERE kind IN (
-    'CancelOrder', 'DecisionClosed', 'DecisionMade', 'OrderUpdated', 'PredictionFailed', 'PredictionReceived', 'ReplaceOrder'
-);
+CREATE INDEX IF NOT EXISTS records_by_id ON records (record_key, seq) WHERE kind IN ({BY_ID});
 CREATE TABLE IF NOT EXISTS snapshots (seq INTEGER PRIMARY KEY, chain BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS deployments (
     name TEXT PRIMARY KEY, body TEXT NOT NULL, digest TEXT NOT NULL, deployed_ns INTEGER NOT NULL
