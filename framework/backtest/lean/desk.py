@@ -23,7 +23,7 @@ from framework.messages import (
     SubmitList,
     SubmitOrder,
 )
-from framework.model import Instrument, Liquidity, OrderStatus
+from framework.model import Instrument, Liquidity, OrderStatus, OrderType
 from framework.trading.orders import REPLACEABLE, Effect, Order, is_held
 from framework.trading.portfolio import Portfolio
 from framework.venues.port import Venue
@@ -34,7 +34,7 @@ _NO_CHANGE: Final = (Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE)
 class LeanDesk:
     """Take a strategy's commands to the venue and the venue's reports to the strategy; `mail` is what the strategy is to hear.
 
-    Raises `ConfigError` for orders that are held here in a whole trading process (stops, brackets, OCO groups).
+    Raises `ConfigError` for orders that a whole trading process has to look after: stops, brackets, OCO groups, reduce-only orders that rest.
     """
 
     def __init__(self, venue: Venue, clock: Clock, instrument: Instrument, limits: RiskLimits) -> None:
@@ -67,8 +67,7 @@ class LeanDesk:
     # --- commands ------------------------------------------------------------------------------------------------------------
 
     def _on_submit(self, intent: SubmitOrder) -> None:
-        if is_held(intent):
-            raise ConfigError(f"a lean backtest knows no {intent.order_type} orders; leave --lean out")
+        _check_order(intent)
         now_ns, gate = self._clock.now_ns(), self.gate
         denial = gate.denial(intent, self.portfolio.net(intent.instrument_id), self.open, now_ns)
         if denial:
@@ -153,6 +152,15 @@ class LeanDesk:
     def _tell(self, update: OrderUpdated) -> None:
         self.orders.append(update)
         self.mail.append(update)
+
+
+def _check_order(intent: SubmitOrder) -> None:
+    if is_held(intent):
+        raise ConfigError(f"a lean backtest knows no {intent.order_type} orders; leave --lean out")
+    if intent.reduce_only and intent.order_type is not OrderType.MARKET and intent.time_in_force.rests:
+        raise ConfigError(
+            "a lean backtest knows no reduce-only orders that rest: nothing in it lets them follow the position; leave --lean out"
+        )
 
 
 def _refuse_list(command: SubmitList) -> None:

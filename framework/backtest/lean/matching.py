@@ -92,8 +92,10 @@ class CompiledEngine(MatchingEngine):
         self._names[slot], self._slots[client_order_id] = client_order_id, slot
 
     def resize(self, client_order_id: str, open_quantity: int) -> None:
-        """Take a smaller size and keep the place."""
-        self._orders[self._slots[client_order_id], LEFT] = open_quantity
+        """Take a smaller size and keep the place; an order that was filled in full stays out."""
+        slot = self._slots.get(client_order_id)
+        if slot is not None:
+            self._orders[slot, LEFT] = open_quantity
 
     def remove(self, client_order_id: str) -> bool:
         """Leave the queue; return whether the order was there."""

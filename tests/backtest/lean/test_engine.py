@@ -191,11 +191,20 @@ def test_what_it_cannot_do_is_refused_before_it_runs(plan: MakePlan, change: dic
     assert "leave --lean out" in str(refusal.value)
 
 
-def test_orders_that_are_held_here_are_refused_when_they_come(plan: MakePlan) -> None:
+class Shy(Strategy):
+    """Takes profit with an order that rests and may only reduce."""
+
+    def on_dom(self, update: DomUpdated) -> None:
+        """Send it."""
+        self.sell(1, limit_ticks=update.book.ask_ticks[0] + 5, reduce_only=True)
+
+
+@pytest.mark.parametrize(("strategy", "words"), [(Protector, "knows no STOP orders"), (Shy, "no reduce-only orders that rest")])
+def test_orders_that_need_more_are_refused_when_they_come(plan: MakePlan, strategy: type[Strategy], words: str) -> None:
     made = plan()
 
-    with pytest.raises(ConfigError, match="knows no STOP orders; leave --lean out"):
-        lean(replace(made, deployment=replace(made.deployment, strategy_class=Protector)))
+    with pytest.raises(ConfigError, match=f"{words}.*leave --lean out"):
+        lean(replace(made, deployment=replace(made.deployment, strategy_class=strategy)))
 
 
 def test_what_a_strategy_raises_ends_the_run_in_words(plan: MakePlan) -> None:
