@@ -34,7 +34,7 @@ _NO_CHANGE: Final = (Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE)
 class LeanDesk:
     """Take a strategy's commands to the venue and the venue's reports to the strategy; `mail` is what the strategy is to hear.
 
-    Raises `ConfigError` for orders that a whole trading process has to look after: stops, brackets, OCO groups, reduce-only orders that rest.
+    Raises `ConfigError` for orders that a whole process has to look after: stops, brackets, OCO groups, reduce-only orders that rest.
     """
 
     def __init__(self, venue: Venue, clock: Clock, instrument: Instrument, limits: RiskLimits) -> None:
