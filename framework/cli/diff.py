@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from rich.text import Text
 from framework.cli.options import JsonOption
 from framework.cli.output import say, say_json
 from framework.model import NS_PER_S
-from framework.research.run_diff import Diff, compare
+from framework.research.run_diff import Diff, Parting, compare
 from framework.research.run_facts import Fact
 
 MAX_PAIRS_SHOWN = 20
@@ -45,7 +46,7 @@ def diff_view(found: Diff) -> RenderableType:
     unknown = "" if parting.is_explained else "No setting that decides about it differs: the same question had two answers.\n"
     head = Text(where + unknown)
     counts = f"Orders: {found.orders_a:,} in A, {found.orders_b:,} in B, {found.orders_same:,} the same; {found.unexplained} unexplained.\n"
-    parts: list[RenderableType] = [head, _beside("first difference", parting.differs or _sides(parting.a, parting.b)), Text(counts)]
+    parts: list[RenderableType] = [head, _beside("first difference", _first(parting)), Text(counts)]
     if parting.behind:
         parts.append(_beside("settings that can be behind it", parting.behind))
     others = {name: pair for name, pair in found.settings.items() if name not in parting.behind}
@@ -55,8 +56,27 @@ def diff_view(found: Diff) -> RenderableType:
     return Group(*parts)
 
 
+def _first(parting: Parting) -> dict[str, tuple[Any, Any]]:
+    """Return what differs of two facts of one kind; of different things, what each is."""
+    is_one_kind = parting.a is not None and parting.b is not None and parting.a.kind == parting.b.kind
+    return parting.differs if is_one_kind else _sides(parting.a, parting.b)
+
+
 def _sides(a: Fact | None, b: Fact | None) -> dict[str, tuple[Any, Any]]:
-    return {"what": (None if a is None else f"{a.kind} {a.what}", None if b is None else f"{b.kind} {b.what}")}
+    return {"at": (_of(a, _at), _of(b, _at)), "what": (_of(a, _told), _of(b, _told))}
+
+
+def _of(fact: Fact | None, words: Callable[[Fact], str]) -> str | None:
+    return None if fact is None else words(fact)
+
+
+def _at(fact: Fact) -> str:
+    return _time(fact.ts_event)
+
+
+def _told(fact: Fact) -> str:
+    facts = (f"{name} {value}" for name, value in fact.what.items() if value not in (None, False, "") and not name.endswith("_ns"))
+    return f"{fact.kind}: {', '.join(facts)}"
 
 
 def _beside(title: str, differing: dict[str, tuple[Any, Any]]) -> Table:

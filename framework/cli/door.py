@@ -31,6 +31,7 @@ from framework.cli.search import search
 from framework.cli.state import build as build_state
 from framework.cli.strategies import deploy_strategy, list_strategies, undeploy_strategy
 from framework.cli.sweep import sweep
+from framework.cli.twin import twin
 from framework.errors import TidebookError
 from framework.logs import foreign
 from framework.operations.options import StartOptions, Summary
@@ -58,6 +59,7 @@ VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
         "sweep --config config/strategies/book_imbalance.yaml --data day1.parquet --vary levels=1,3,5 --out sweep.parquet",
     ),
     ("diff", diff, "diff .tidebook backtest-state --strategy ml_futures"),
+    ("twin", twin, "twin .tidebook --set parameters.entry_threshold=0.4"),
     ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
     ("search", search, "search --data day1.parquet day2.parquet --member trees --tries 40 --out trees.json"),
     ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),

@@ -24,7 +24,7 @@ def deployed(process: TradingProcess) -> list[Deployment]:
     """Return what this run trades: the deployments that fit the market, or the demo if nothing is deployed."""
     stored = process.desk.journal.deployments()
     if not stored:
-        return [_demo(instrument_id) for instrument_id in process.market.instruments]
+        return [demo(instrument_id) for instrument_id in process.market.instruments]
     found = []
     for one in stored.values():
         try:
@@ -34,7 +34,7 @@ def deployed(process: TradingProcess) -> list[Deployment]:
     return found
 
 
-def _demo(instrument_id: str) -> Deployment:
+def demo(instrument_id: str) -> Deployment:
     """Return the demo strategy, for one instrument."""
     path = HOME / DEMO_STRATEGY
     text = read_text(path)

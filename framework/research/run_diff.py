@@ -123,7 +123,8 @@ def _settings(found: Differing, facts: Sequence[Fact]) -> Differing:
     idle = () if any(fact.kind == "prediction" for fact in facts) else ("predictions", "replay", "ml_service", "training")
     made = () if "market" in found else ("simulated_market",)
     decided_nothing = deciding(found, (*idle, *made))
-    return {name: pair for name, pair in found.items() if name not in decided_nothing}
+    not_known = {name for name, pair in deciding(found, ("strategy",)).items() if None in pair}  # a run of the demo has no digest
+    return {name: pair for name, pair in found.items() if name not in decided_nothing and name not in not_known}
 
 
 # --- where they part -------------------------------------------------------------------------------------------------------

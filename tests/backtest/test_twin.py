@@ -1,0 +1,129 @@
+"""A run's twin is the same run, until something is changed: then the gap has that change as its first cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from framework.backtest.engine import Plan, Source
+from framework.backtest.latency import Lognormal
+from framework.backtest.research import plan_for
+from framework.backtest.twin import InOrder, Twin, plan_twin, read_change, run_twin
+from framework.cli.twin import gap
+from framework.config import MainConfig
+from framework.errors import ConfigError, StartRefused
+from framework.research.run_diff import Cause
+from tests.backtest.conftest import STRATEGIES
+from tests.backtest.test_engine import go, silent
+
+MakePlan = Callable[..., Plan]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory, recording: Path, answered: Callable[[], Source]) -> Path:
+    """A run with predictions that took their time, each another one."""
+    folder = tmp_path_factory.mktemp("twins") / "run"
+    plan = plan_for(
+        STRATEGIES / "ml_futures.yaml",
+        [recording],
+        ml="off",
+        latency=None,
+        settings=MainConfig(),
+        instrument_id=None,
+        state_dir=folder,
+        seed=7,
+    )
+    go(replace(plan, latency=Lognormal(40.0, 1.0), keep=folder), answered())
+    return folder
+
+
+def twin_of(run_dir: Path, keep: Path, **changes: Any) -> Twin:
+    wanted = {name.replace("__", "."): value for name, value in changes.items()}
+    return run_twin(plan_twin(run_dir, keep=keep, changes=wanted), run_dir, wanted, silent)
+
+
+def test_with_nothing_changed_the_twin_is_the_run_with_each_latency_as_it_was(run_dir: Path, tmp_path: Path) -> None:
+    found = twin_of(run_dir, tmp_path / "twin")
+
+    assert found.diff.is_same
+    assert found.diff.orders_same > 10
+    assert found.run == found.twin
+    assert not any(gap(found.run, found.twin).values())
+    assert found.is_as_asked
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cause", "behind"),
+    [
+        ("parameters.order_quantity", 2, Cause.ORDER, "strategy ml_futures"),
+        ("paper.order_latency_ms", 400.0, Cause.FILL, "paper.order_latency_ms"),
+        ("risk.max_order_quantity", 1, Cause.VERDICT, "risk.max_order_quantity"),
+    ],
+)
+def test_what_is_set_otherwise_is_the_first_cause_of_the_gap(
+    run_dir: Path, tmp_path: Path, name: str, value: Any, cause: Cause, behind: str
+) -> None:
+    found = twin_of(run_dir, tmp_path / "twin", **{name: value})
+
+    assert found.diff.parting is not None
+    assert found.diff.parting.cause is cause
+    assert behind in found.diff.parting.behind
+    assert (found.is_as_asked, found.changed) == (True, {name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("order_quantity", "--set: found order_quantity; allowed KEY=VALUE"),
+        ("=3", "allowed KEY=VALUE"),
+        ("a b=3", "allowed KEY=VALUE"),
+    ],
+)
+def test_a_change_that_cannot_be_read_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_change(text)
+
+
+def test_a_change_is_a_number_where_it_reads_as_one_and_a_text_else() -> None:
+    assert read_change("paper.queue_model=log") == ("paper.queue_model", "log")
+    assert read_change("parameters.levels=5") == ("parameters.levels", 5)
+    assert read_change("parameters.allow_short=false") == ("parameters.allow_short", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("parameters.levles", 5, "levles"),
+        ("parameters.levels", 99, "levels"),
+        ("paper.queue_model", "fairy", "--set paper.queue_model: found fairy"),
+        ("risk.nonsense", 1, "--set risk.nonsense"),
+        ("name.first", 1, "name is one setting"),
+    ],
+)
+def test_a_key_or_value_that_is_not_allowed_is_refused_before_anything_runs(
+    run_dir: Path, tmp_path: Path, name: str, value: Any, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan_twin(run_dir, keep=tmp_path / "twin", changes={name: value})
+
+    assert not (tmp_path / "twin").exists()
+
+
+def test_a_run_that_is_not_there_or_a_strategy_that_did_not_run_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(StartRefused, match="no journal"):
+        plan_twin(tmp_path / "nowhere", keep=tmp_path / "twin")
+    with pytest.raises(ConfigError, match="this run traded ml_futures; name one"):
+        plan_twin(run_dir, keep=tmp_path / "twin", strategy="nobody")
+
+
+def test_round_trips_come_in_their_order_and_begin_again_when_they_are_used_up() -> None:
+    latency = InOrder((1.0, 2.0, 3.0))
+    random = np.random.default_rng(1)
+
+    assert latency.draw_ms(random, 2).tolist() == [1.0, 2.0]
+    assert latency.draw_ms(random, 3).tolist() == [3.0, 1.0, 2.0]
