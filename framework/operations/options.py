@@ -40,6 +40,20 @@ class StartOptions:
         return self.market == (SIMULATED,)
 
 
+class LeftOpen(msgspec.Struct, frozen=True, kw_only=True):
+    """A position that a run left open: signed lots, average price, and the orders that protect it, in words."""
+
+    strategy_id: str
+    instrument_id: str
+    quantity: int
+    average_price: Decimal
+    protected_by: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        protection = "; ".join(self.protected_by) or "nothing"
+        return f"left open: {self.strategy_id} {self.quantity:+d} {self.instrument_id} at {self.average_price:f}, protected by {protection}"
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What a run did. Positions in lots, money in the currency of the account; `position` and money are sums over strategies."""
 
@@ -64,6 +78,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     unrealized_pnl: Decimal = Decimal(0)
     market_time_s: float = 0.0
     wall_time_s: float = 0.0
+    left_open: tuple[LeftOpen, ...] = ()
     counters: dict[str, int] = {}
 
     def to_json(self) -> str:
@@ -101,6 +116,9 @@ def summary_table(summary: Summary) -> Table:
     table.add_column(justify="right")
     for name, label in _LABELS.items():
         table.add_row(label, _cell(getattr(summary, name)))
+    for one in summary.left_open:
+        table.add_row(f"left open: {one.strategy_id}", f"{one.quantity:+d} {one.instrument_id} at {one.average_price:f}")
+        table.add_row("  protected by", "\n".join(one.protected_by) or "nothing")
     return table
 
 

@@ -10,6 +10,7 @@ from framework.logs import LogRing
 from framework.messages import BookSnapshot, OrderUpdated, Prediction
 from framework.model import NS_PER_S, Instrument
 from framework.operations.dashboard import DashboardSnapshot, Ladder
+from framework.operations.left_open import left_open
 from framework.operations.options import Summary
 from framework.operations.status import FeedbackStatus, LastPrediction, LoopLag, MLStatus, OpenOrder, Status, StrategyStatus
 from framework.operations.strategy_host import Hosted
@@ -109,6 +110,7 @@ def summary_of(process: TradingProcess) -> Summary:
         reason=process.reason,
         market_time_s=(process.desk.clock.now_ns() - process.market.start_ns) / NS_PER_S,
         wall_time_s=process.uptime_s(),
+        left_open=left_open(process.desk.execution, process.market.instruments),
         counters=counters(process),
     )
 

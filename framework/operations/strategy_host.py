@@ -104,13 +104,19 @@ class StrategyHost:
 
     def stop(self, name: str) -> None:
         """Stop a strategy and cancel its orders; its position stays on the account. An unknown name does nothing."""
-        hosted = self.hosted.get(name)
-        if hosted is None:
-            return
+        if name in self.hosted:
+            self._end(name)
+            self.desk.execution.cancel_all(name)
+
+    def stop_all(self) -> None:
+        """Stop every strategy at the end of a run; what becomes of their orders is said by whoever ends it."""
+        for name in tuple(self.hosted):
+            self._end(name)
+
+    def _end(self, name: str) -> None:
         self.desk.supervisor.stop(name)
-        self.desk.execution.cancel_all(name)
-        if hosted.state == "RUNNING":
-            hosted.state = "STOPPED"
+        if self.hosted[name].state == "RUNNING":
+            self.hosted[name].state = "STOPPED"
 
     def forget(self, name: str) -> None:
         """Stop a strategy and drop it from what `strategies` shows."""

@@ -31,6 +31,7 @@ from framework.messages import (
     TradeTick,
 )
 from framework.model import NS_PER_S, TradingState
+from framework.operations.left_open import left_open
 from framework.operations.markets import Market, remember_point
 from framework.operations.ml_link import Clients, MLLink
 from framework.operations.options import StartOptions
@@ -214,16 +215,12 @@ class TradingProcess:
         self.desk.bus.tell(self.desk.execution.name, report)
 
     async def _wind_down(self) -> None:
-        """Stop strategies, cancel what is open, let the answers arrive, hand the last feedback over."""
+        """Stop strategies, cancel what protects no position, let the answers arrive, hand the last feedback over."""
         self.market.feed.stop()
         self.market_data.stop()
-        for name in tuple(self.host.hosted):
-            self.host.stop(name)
+        self.host.stop_all()
         self.desk.bus.drain()
-        if self.desk.execution.open_orders():
-            self.desk.execution.cancel_all()
-            self.desk.clock.advance_to(self.desk.clock.now_ns() + round(WIND_DOWN_S * NS_PER_S))
-            self.desk.bus.drain()
+        self._close_orders()
         self.desk.supervisor.stop_all()
         self.desk.bus.drain()
         await self._deliver_feedback()
@@ -233,6 +230,16 @@ class TradingProcess:
         write(self.desk.journal, run_ended(self.desk.journal, self.reason, now_ns))
         self.keeper.finish(now_ns)
         self.desk.journal.set_meta(CLEAN, "1")
+
+    def _close_orders(self) -> None:
+        """Cancel entries, keep the exits of positions that stay, and say what is left open. A halt keeps nothing."""
+        execution = self.desk.execution
+        if execution.open_orders():
+            execution.cancel_all() if execution.state is TradingState.HALTED else execution.cancel_entries()
+            self.desk.clock.advance_to(self.desk.clock.now_ns() + round(WIND_DOWN_S * NS_PER_S))
+            self.desk.bus.drain()
+        for one in left_open(execution, self.market.instruments):
+            log.warning("%s", one)
 
     async def _close_files(self) -> None:
         if self.recorder is not None:

@@ -184,6 +184,15 @@ class ExecutionActor(Actor):
         """Ask the venue to cancel all open orders (of one strategy) that it was not asked to cancel yet; return how many those are."""
         return sum(self._out.cancel(order) for order in self.mine(strategy_id))
 
+    def cancel_entries(self) -> int:
+        """Ask the venue to cancel all open orders but those that protect a position; return how many were asked for."""
+        return sum(self._out.cancel(order) for order in self.mine() if not self.blotter.protects(order))
+
+    def protection(self, strategy_id: str, instrument_id: str) -> tuple[OrderUpdated, ...]:
+        """Return the open orders that protect a position of a strategy."""
+        orders = (order for order in self.mine(strategy_id) if order.intent.instrument_id == instrument_id)
+        return tuple(order.update() for order in orders if self.blotter.protects(order))
+
     def recover(self, past: JournalFold | None = None) -> int:
         """Take orders, positions and trading state from the fold of the journal; return how many orders were open. `reconcile` is next.
 

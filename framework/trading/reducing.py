@@ -46,6 +46,12 @@ class Reducing:
             if order.open_quantity > room:
                 yield order, order.filled_quantity + room
 
+    def protects(self, order: Order, entry: Order | None) -> bool:
+        """Return whether an order is a way out of a position that is there or may still come: a stop or a leg that only reduces."""
+        intent = order.intent
+        is_exit = intent.reduce_only and (intent.order_type.is_stop or bool(intent.parent_id or intent.oco_id))
+        return is_exit and (self.reach(order) > 0 or (entry is not None and entry.is_open))
+
     def reach(self, order: Order) -> int:
         """Return the lots of the position that an order of this side closes."""
         intent = order.intent
