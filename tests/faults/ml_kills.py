@@ -164,7 +164,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--lanes", type=int, default=LANES)
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
-    found = {"stub service": run_stub(options.kills, options.seed, options.lanes)}
+    found: dict[str, Found] = {}
+    if options.kills:
+        found["stub service"] = run_stub(options.kills, options.seed, options.lanes)
     if options.real:
         found["real service"] = run_real(options.real, options.seed)
     for text in (text for one in found.values() for text in one.violations):
