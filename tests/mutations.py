@@ -240,6 +240,20 @@ BUGS: Final = (
         "tests/venues/test_reduce_only.py",
     ),
     Bug("a trade of others credits nobody", f"{T}execution.py", "strategy_id=EXTERNAL,", 'strategy_id="s",', WATCH),
+    Bug(
+        "the kill switch is not read again once the intent is written",
+        f"{T}outgoing.py",
+        "if is_by_operator or not self._sight.is_killed():",
+        "if True:",
+        "tests/faults/test_halts.py::test_an_order_whose_intent_was_being_written_when_the_kill_switch_was_set_ends_here",
+    ),
+    Bug(
+        "an order comes back from the journal without its changes",
+        f"{T}blotter.py",
+        "case ReplaceOrder() as change if order is not None and order.status in REPLACEABLE:",
+        "case ReplaceOrder() as change if False:",
+        "tests/faults/test_found.py",
+    ),
 )
 
 
