@@ -1,27 +1,9 @@
 """The child process of an evaluation.
 
-    python -m ml_actor.evaluate --job FILE.json
-
-Thread pools read the environment when numpy is imported, and the loader looks for LightGBM's runtime when the process begins: so
-this sets the environment and goes on as `ml_actor.evaluate.child`, in the same process.
+python -m ml_actor.evaluate --job FILE.json
 """
 
-from __future__ import annotations
-
-import os
-import sys
-from pathlib import Path
-
-from ml_actor.openmp import openmp_environment
-from ml_actor.training_job import CHILD_ENVIRONMENT
-
-
-def main() -> None:
-    """Become the child with the environment that it needs."""
-    job = Path(sys.argv[-1])
-    environment = {**os.environ, **CHILD_ENVIRONMENT, **openmp_environment(job.resolve().parent / "lib")}
-    os.execve(sys.executable, [sys.executable, "-m", "ml_actor.evaluate.child", *sys.argv[1:]], environment)
-
+from ml_actor.child_start import become
 
 if __name__ == "__main__":
-    main()
+    become("ml_actor.evaluate.child")
