@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.faults import fuzz, halted_processes, halts, ml_kills, proxy
+from tests.faults import fuzz, halted_processes, halts, hostile, ml_kills, proxy, soak
 from tests.faults.checker import Violation
 from tests.faults.scenarios import SCENARIOS, mix_of
 from tests.faults.tables import markdown, parser_of, show
@@ -90,8 +90,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fuzz": fuzz.main,
     "halt": halts.main,
     "halt-processes": halted_processes.main,
+    "hostile": hostile.main,
     "ml-kills": ml_kills.main,
     "proxy": proxy.main,
+    "soak": soak.main,
 }
 """What is no scenario in virtual time; `python -m tests.faults NAME --help` says what each takes."""
 
