@@ -169,7 +169,7 @@ def run_world(seed: int, instants: int, found: dict[tuple[str, ...], Found]) -> 
 
 def close_once(world: World, gate: Gate, ways: tuple[str, ...], found: Found, rng: random.Random) -> None:
     """Trade for a while, close the gate at an instant, and see that nothing leaves until it is opened again."""
-    core, before = world.core, world.checker.checks
+    core, before, flattening = world.core, world.checker.checks, gate.flattening
     for _ in range(rng.randint(*LEAD)):
         world.step()
     gate.arm(ways, rng.randint(1, POINTS))
@@ -178,17 +178,9 @@ def close_once(world: World, gate: Gate, ways: tuple[str, ...], found: Found, rn
             world.step()
         found.inside += bool(gate.closed)
         gate.fire()
-        asked, flattening = len(core.sent), gate.flattening
-        dies = not LASTING.isdisjoint(ways) and JOURNAL not in ways and rng.random() < 0.25
-        for number in range(rng.randint(*CLOSED)):
-            if dies and number == 1:
-                core.resumes = False
-                core.die()
-            world.step()
-        rest(world, is_empty=not LASTING.isdisjoint(ways) and JOURNAL not in ways)
+        asked = len(core.sent)
+        stay_closed(world, found, rng, is_lasting=not LASTING.isdisjoint(ways) and JOURNAL not in ways)
         found.asked += len(core.sent) - asked
-        found.restarts += dies
-        found.flattening += gate.flattening - flattening
         gate.open()
     except Violation as exc:
         found.violations.append(str(exc))
@@ -196,6 +188,19 @@ def close_once(world: World, gate: Gate, ways: tuple[str, ...], found: Found, rn
     finally:
         found.instants += 1
         found.checks += world.checker.checks - before
+        found.flattening += gate.flattening - flattening
+
+
+def stay_closed(world: World, found: Found, rng: random.Random, *, is_lasting: bool) -> None:
+    """Let strategies ask on; what outlives a process is put to that test now and then."""
+    dies = is_lasting and rng.random() < 0.25
+    for number in range(rng.randint(*CLOSED)):
+        if dies and number == 1:
+            world.core.resumes = False
+            world.core.die()
+            found.restarts += 1
+        world.step()
+    rest(world, is_empty=is_lasting)
 
 
 def rest(world: World, *, is_empty: bool) -> None:
