@@ -1,4 +1,4 @@
-"""What every venue of ours does alike: orders on their way, open orders, used ids, numbers, fees and reports.
+"""What every venue of ours does alike: orders on their way, open orders, used ids, numbers and fees.
 
 `OpenOrders` speaks with us; a `Matcher` (the venue itself) knows the market and says what trades.
 """
@@ -8,90 +8,29 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Protocol
+from typing import Final
 
 import msgspec
 
-from framework.clock import Clock, Timer
+from framework.clock import Clock
 from framework.errors import KernelError
 from framework.messages import ExecutionReport, ReplaceOrder, ReportKind, SubmitOrder
-from framework.model import Liquidity, OrderType, Side, TimeInForce
+from framework.model import Liquidity, OrderType, TimeInForce
 from framework.venues.holdings import CLIPPED, NOTHING_TO_REDUCE, Holdings
 from framework.venues.latency import Latency, Line
+from framework.venues.matcher import Matcher, OpenOrder
 from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
+from framework.venues.said import Said
 
-ORDERS_REMEMBERED: Final = 10_000
 IDS_REMEMBERED: Final = 100_000
-_ENDS: Final = (ReportKind.REJECTED, ReportKind.CANCELED, ReportKind.EXPIRED)
 NOTHING_LEFT: Final = "nothing left to trade within the limit"
-
-
-@dataclass(slots=True)
-class OpenOrder:
-    """An order that is open at the venue, with its present terms."""
-
-    intent: SubmitOrder
-    venue_order_id: str
-    quantity: int
-    limit_ticks: int | None
-    filled: int = 0
-    timer: Timer | None = None
-
-    @property
-    def client_order_id(self) -> str:
-        """Return our id of it."""
-        return self.intent.client_order_id
-
-    @property
-    def side(self) -> Side:
-        """Return its side."""
-        return self.intent.side
-
-    @property
-    def left(self) -> int:
-        """Return the lots that are left to trade."""
-        return self.quantity - self.filled
-
-    @property
-    def rests(self) -> bool:
-        """Return whether what does not trade at once stays in the book."""
-        return self.intent.order_type is not OrderType.MARKET and self.intent.time_in_force.rests
-
-
-class Matcher(Protocol):
-    """The market side of a venue."""
-
-    def refusal(self, order: SubmitOrder) -> str:
-        """Return why the venue does not take an order like this now; empty: it does."""
-
-    def takeable(self, order: OpenOrder) -> int:
-        """Return how many lots of `order` would trade at once, `order.left` at most."""
-
-    def take(self, order: OpenOrder) -> None:
-        """Trade what can be traded at once (through `OpenOrders.fill`)."""
-
-    def ahead(self, order: OpenOrder) -> float | None:
-        """Return how many lots stand at its price before it, if it joins now; None where that is not known."""
-
-    def rest(self, order: OpenOrder) -> None:
-        """Let what is left join its queue, or end the order."""
-
-    def resize(self, order: OpenOrder) -> None:
-        """Take the smaller size of an order that keeps its place, if it rests."""
-
-    def remove(self, order: OpenOrder) -> None:
-        """Take an order out of the book, if it rests."""
-
-    def advance(self, now_ns: int) -> None:
-        """Let the market go on to the time at which something arrives."""
 
 
 class OpenOrders:
     """The desk of a venue: requests come in over one line, reports go out over another, and every order ends exactly once.
 
-    A used `client_order_id` is REJECTED. What was said about the last `ORDERS_REMEMBERED` orders is said again when asked
+    A used `client_order_id` is REJECTED. What was said about the last orders is said again when asked
     (`reconcile`), with the same trade ids: they are made of our id and of what the order has filled, so that they differ for
     ever, over restarts too.
 
@@ -109,11 +48,11 @@ class OpenOrders:
         self._prefix = prefix
         self._matcher = matcher
         self._fees = dict(fees)
-        self._out, self._back = Line(out), Line(back)
+        self._out = Line(out)
         self._orders: dict[str, OpenOrder] = {}
         self._reducing: dict[str, OpenOrder] = {}
         self._holdings = Holdings()
-        self._said: dict[str, list[ExecutionReport]] = {}
+        self._said = Said(back, self._orders, self._now_ns)
         self._ids: dict[str, None] = {}
         self._numbers = itertools.count(1)
         self._run = ""
@@ -121,15 +60,15 @@ class OpenOrders:
         self._arrivals: deque[tuple[int, Callable[[], None]]] = deque()
         self._exchange_ns = 0
         self._clock: Clock | None = None
-        self._sink: Callable[[ExecutionReport], None] | None = None
 
     def start(self, clock: Clock, sink: Callable[[ExecutionReport], None], run: str) -> None:
         """Begin; venue order ids carry `run`, which sets one run apart from another."""
-        self._clock, self._sink, self._run = clock, sink, run
+        self._clock, self._run = clock, run
+        self._said.start(clock, sink)
 
     def stop(self) -> None:
         """End; nothing more is reported."""
-        self._sink = None
+        self._said.stop()
 
     # --- what the owner looks at -------------------------------------------------------------------------------------------
 
@@ -169,7 +108,7 @@ class OpenOrders:
             order = OpenOrder(intent, known.venue_order_id, known.quantity, known.limit_ticks, known.filled_quantity)
             self._use(intent.client_order_id)
             self._take_in(order)
-            self._remember(self._make(order, ReportKind.ACCEPTED))
+            self._said.note(order, ReportKind.ACCEPTED)
             self._place(order)
 
     def _travel(self, act: Callable[[], None]) -> None:
@@ -201,17 +140,17 @@ class OpenOrders:
     def _arrive(self, order: SubmitOrder) -> None:
         client_order_id = order.client_order_id
         if client_order_id in self._ids:
-            self._say(ReportKind.REJECTED, client_order_id, reason=f"client_order_id {client_order_id} was used before")
+            self._said.say(ReportKind.REJECTED, client_order_id, reason=f"client_order_id {client_order_id} was used before")
             return
         self._use(client_order_id)
         accepted = OpenOrder(order, "", order.quantity, order.limit_ticks)
         refusal = self._refusal(order) or self._refusal_to_take(accepted)
         if refusal:
-            self._say(ReportKind.REJECTED, client_order_id, reason=refusal)
+            self._said.say(ReportKind.REJECTED, client_order_id, reason=refusal)
             return
         accepted.venue_order_id = f"{self._prefix}{self._run}-{next(self._numbers)}"
         self._take_in(accepted)
-        self._report(accepted, ReportKind.ACCEPTED, queue_ahead=self._ahead(accepted))
+        self._said.report(accepted, ReportKind.ACCEPTED, queue_ahead=self._ahead(accepted))
         self._place(accepted)
 
     def _place(self, order: OpenOrder) -> None:
@@ -264,7 +203,7 @@ class OpenOrders:
     def _cancel(self, client_order_id: str) -> None:
         order = self._orders.get(client_order_id)
         if order is None:
-            self._say(ReportKind.CANCEL_REJECTED, client_order_id, reason="order is not open")
+            self._said.say(ReportKind.CANCEL_REJECTED, client_order_id, reason="order is not open")
             return
         self._matcher.remove(order)
         self.end(order, ReportKind.CANCELED)
@@ -272,20 +211,22 @@ class OpenOrders:
     def _replace(self, change: ReplaceOrder) -> None:
         order = self._orders.get(change.client_order_id)
         if order is None:
-            self._say(ReportKind.REPLACE_REJECTED, change.client_order_id, reason="order is not open", revision=change.revision)
+            self._said.say(ReportKind.REPLACE_REJECTED, change.client_order_id, reason="order is not open", revision=change.revision)
             return
         quantity = order.quantity if change.quantity is None else change.quantity
         limit_ticks = order.limit_ticks if change.limit_ticks is None else change.limit_ticks
         refusal = self._refusal_to_change(order, quantity, limit_ticks)
         if refusal:
-            self._report(order, ReportKind.REPLACE_REJECTED, reason=refusal, revision=change.revision)
+            self._said.report(order, ReportKind.REPLACE_REJECTED, reason=refusal, revision=change.revision)
             return
         if order.intent.reduce_only:
             quantity = min(quantity, order.filled + self._holdings.room(order.intent))
         keeps_place = limit_ticks == order.limit_ticks and quantity <= order.quantity
         order.quantity, order.limit_ticks = quantity, limit_ticks
         ahead = None if keeps_place else self._ahead(order)
-        self._report(order, ReportKind.REPLACED, quantity=quantity, limit_ticks=limit_ticks, revision=change.revision, queue_ahead=ahead)
+        self._said.report(
+            order, ReportKind.REPLACED, quantity=quantity, limit_ticks=limit_ticks, revision=change.revision, queue_ahead=ahead
+        )
         if keeps_place:
             self._matcher.resize(order)
         else:
@@ -301,26 +242,10 @@ class OpenOrders:
 
     def _reconcile(self, client_order_ids: Sequence[str]) -> None:
         for client_order_id in client_order_ids:
-            if client_order_id in self._said:
-                self._say_terms(client_order_id)
-                for report in self._said[client_order_id]:
-                    self._send_back(report)
+            if self._said.knows(client_order_id):
+                self._said.repeat(client_order_id, self._orders.get(client_order_id))
             else:
-                self._say(ReportKind.CANCELED, client_order_id, reason="venue restarted")
-
-    def _say_terms(self, client_order_id: str) -> None:
-        """Say the present terms of an order that is open or has filled: whoever lost the answer to a change has it with this."""
-        said, order = self._said[client_order_id], self._orders.get(client_order_id)
-        if order is None and any(report.kind in _ENDS for report in said):
-            return
-        quantity = order.quantity if order is not None else max(report.cum_quantity or 0 for report in said)
-        limit_ticks = order.limit_ticks if order is not None else None
-        self._say(
-            ReportKind.RESTATED, client_order_id, quantity=quantity, limit_ticks=limit_ticks, revision=self._revision(client_order_id)
-        )
-
-    def _revision(self, client_order_id: str) -> int:
-        return max((report.revision for report in self._said.get(client_order_id, ())), default=0)
+                self._said.say(ReportKind.CANCELED, client_order_id, reason="venue restarted")
 
     # --- reduce-only ---------------------------------------------------------------------------------------------------------
 
@@ -340,9 +265,8 @@ class OpenOrders:
             return False
         order.quantity = most
         self._matcher.resize(order)
-        # Not remembered: whoever asks is told the present terms.
-        revision = self._revision(order.client_order_id)
-        self._send_back(self._make(order, ReportKind.RESTATED, quantity=most, revision=revision, reason=CLIPPED))
+        revision = self._said.revision(order.client_order_id)
+        self._said.mention(order, ReportKind.RESTATED, quantity=most, revision=revision, reason=CLIPPED)
         return True
 
     # --- what the matcher says ---------------------------------------------------------------------------------------------
@@ -359,7 +283,7 @@ class OpenOrders:
         for other in tuple(self._reducing.values()):
             if other is not order:
                 self._fits(other)
-        self._report(
+        self._said.report(
             order,
             ReportKind.FILLED,
             trade_id=f"T-{client_order_id}-{order.filled}",
@@ -375,7 +299,7 @@ class OpenOrders:
 
     def end(self, order: OpenOrder, kind: ReportKind, *, reason: str = "") -> None:
         """Report the end of an open order."""
-        self._report(order, kind, reason=reason)
+        self._said.report(order, kind, reason=reason)
         self._forget(order)
 
     def _forget(self, order: OpenOrder) -> None:
@@ -384,46 +308,10 @@ class OpenOrders:
         del self._orders[order.client_order_id]
         self._reducing.pop(order.client_order_id, None)
 
-    # --- reports -------------------------------------------------------------------------------------------------------------
-
     def _use(self, client_order_id: str) -> None:
         self._ids[client_order_id] = None
         if len(self._ids) > IDS_REMEMBERED:
             self._ids.pop(next(iter(self._ids)))
-
-    def _report(self, order: OpenOrder, kind: ReportKind, **fields: Any) -> None:
-        report = self._make(order, kind, **fields)
-        self._remember(report)
-        self._send_back(report)
-
-    def _say(self, kind: ReportKind, client_order_id: str, **fields: Any) -> None:
-        """Report about an order that is not open."""
-        report = ExecutionReport(client_order_id=client_order_id, kind=kind, ts_event=self._now_ns(), **fields)
-        if kind is ReportKind.REJECTED and client_order_id not in self._said:
-            self._remember(report)
-        self._send_back(report)
-
-    def _make(self, order: OpenOrder, kind: ReportKind, **fields: Any) -> ExecutionReport:
-        return ExecutionReport(
-            client_order_id=order.client_order_id,
-            kind=kind,
-            ts_event=self._now_ns(),
-            venue_order_id=order.venue_order_id,
-            cum_quantity=order.filled,
-            **fields,
-        )
-
-    def _remember(self, report: ExecutionReport) -> None:
-        self._said.setdefault(report.client_order_id, []).append(report)
-        if len(self._said) > ORDERS_REMEMBERED:
-            del self._said[next(name for name in self._said if name not in self._orders)]
-
-    def _send_back(self, report: ExecutionReport) -> None:
-        self._running_clock().call_at(self._back.arrival_ns(self._now_ns()), lambda: self._deliver(report))
-
-    def _deliver(self, report: ExecutionReport) -> None:
-        if self._sink is not None:
-            self._sink(report)
 
     def _running_clock(self) -> Clock:
         if self._clock is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from framework.clock import Clock
@@ -10,17 +10,18 @@ from framework.config import PaperConfig
 from framework.errors import ConfigError
 from framework.market.feed import arrival_ns
 from framework.market.order_log import OrderChange
-from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SessionChanged, SubmitOrder, TradeTick
+from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReportKind, SessionChanged, SubmitOrder, TradeTick
 from framework.model import NS_PER_MS, Instrument, Liquidity, TimeInForce
+from framework.venues.at_desk import AtDesk
 from framework.venues.fifo import FifoEngine
 from framework.venues.latency import latencies
+from framework.venues.matcher import OpenOrder
 from framework.venues.matching import Execution, MatchingEngine
-from framework.venues.open_orders import OpenOrder, OpenOrders
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
+from framework.venues.open_orders import OpenOrders
 from framework.venues.queue_models import queue_model
 
 
-class PaperVenue:
+class PaperVenue(AtDesk):
     """A `Venue` that matches against the books and trade ticks of a feed (rules: `framework.venues.matching`).
 
     An order reaches the book `order_latency_ms` after it was sent and meets the book of that instant; what the venue says
@@ -68,29 +69,8 @@ class PaperVenue:
         """Begin; venue order ids of this run carry its start time."""
         self._desk.start(clock, sink, f"{clock.now_ns() // NS_PER_MS:x}")
 
-    def stop(self) -> None:
-        """End; nothing more is reported."""
-        self._desk.stop()
-
-    def submit(self, order: SubmitOrder) -> None:
-        """Send an order; it arrives after the order latency."""
-        self._desk.submit(order)
-
-    def cancel(self, client_order_id: str) -> None:
-        """Send a cancel; it arrives after the order latency."""
-        self._desk.cancel(client_order_id)
-
-    def replace(self, change: ReplaceOrder) -> None:
-        """Send a change; it arrives after the order latency."""
-        self._desk.replace(change)
-
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
-        self._desk.reconcile(client_order_ids)
-
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
-        """Let the orders of the run before rest again; each stands at the end of its queue."""
-        self._desk.restore((order for order in orders if order.intent.instrument_id in self._engines), positions)
+    def _trades(self, instrument_id: str) -> bool:
+        return instrument_id in self._engines
 
     def on_market(self, event: MarketEvent) -> None:
         """Match resting orders against a market event."""

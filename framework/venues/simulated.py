@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from framework.clock import Clock, Timer
 from framework.config import PaperConfig, SimulatedMarketConfig
 from framework.errors import KernelError
-from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
+from framework.messages import ExecutionReport, MarketEvent, ReportKind, SubmitOrder
 from framework.model import NS_PER_MS, NS_PER_S, Instrument, Liquidity, OrderType, TimeInForce
+from framework.venues.at_desk import AtDesk
 from framework.venues.latency import latencies
-from framework.venues.open_orders import OpenOrder, OpenOrders
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
+from framework.venues.matcher import OpenOrder
+from framework.venues.open_orders import OpenOrders
 from framework.venues.simulated_book import OwnFill
 from framework.venues.simulated_tape import INSTRUMENT, Calendar, Tape
 
@@ -24,7 +25,7 @@ MAX_QUANTITY: Final = 1_000_000
 PRICE_BAND_TICKS: Final = 2_000
 
 
-class SimulatedMarket:
+class SimulatedMarket(AtDesk):
     """One instrument, `TIDE.SIM`, with its feed and its venue (model: `framework.venues.simulated_intents`, `simulated_flow`).
 
     Trading stops each day from 21:00 to 22:00 UTC; DAY orders expire then. The same seed brings the same events as long as we
@@ -134,32 +135,11 @@ class SimulatedMarket:
         self._clock = clock
         self._desk.start(clock, sink, f"{self.start_ns // NS_PER_MS:x}")
 
-    def stop(self) -> None:
-        """Report nothing more."""
-        self._desk.stop()
-
     def on_market(self, event: MarketEvent) -> None:
         """Do nothing: this venue makes the market."""
 
-    def submit(self, order: SubmitOrder) -> None:
-        """Send an order; it arrives after the order latency."""
-        self._desk.submit(order)
-
-    def cancel(self, client_order_id: str) -> None:
-        """Send a cancel; it arrives after the order latency."""
-        self._desk.cancel(client_order_id)
-
-    def replace(self, change: ReplaceOrder) -> None:
-        """Send a change; it arrives after the order latency."""
-        self._desk.replace(change)
-
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
-        self._desk.reconcile(client_order_ids)
-
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
-        """Let the orders of the run before rest again; each stands at the end of its queue."""
-        self._desk.restore((order for order in orders if order.intent.instrument_id == INSTRUMENT.instrument_id), positions)
+    def _trades(self, instrument_id: str) -> bool:
+        return instrument_id == INSTRUMENT.instrument_id
 
     # --- Matcher ---------------------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ def test_what_is_known_of_an_order_is_said_again_when_asked(desk: Desk) -> None:
 
 
 def test_what_was_said_is_remembered_for_a_bounded_number_of_orders(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
-    monkeypatch.setattr("framework.venues.open_orders.ORDERS_REMEMBERED", 3)
+    monkeypatch.setattr("framework.venues.said.ORDERS_REMEMBERED", 3)
     resting = desk.send(Side.BUY, 1, limit_ticks=99)
     others = [desk.send(Side.BUY, 1, limit_ticks=98, time_in_force=TimeInForce.IOC) for _ in range(10)]
     desk.wait()

@@ -14,7 +14,8 @@ from framework.messages import ExecutionReport, ReplaceOrder, ReportKind, Submit
 from framework.model import NS_PER_S, Liquidity, OrderType, Side, TimeInForce
 from framework.trading.orders import Order
 from framework.venues.latency import ConstantLatency
-from framework.venues.open_orders import OpenOrder, OpenOrders
+from framework.venues.matcher import OpenOrder
+from framework.venues.open_orders import OpenOrders
 from framework.venues.port import RestingOrder
 
 STRATEGIES = ("one", "two")
