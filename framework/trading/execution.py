@@ -155,6 +155,7 @@ class ExecutionActor(Actor):
         self._out.record(change)
         if state is TradingState.HALTED:
             self.cancel_all()
+        self.watch.arm()
         self._bus.publish(change)
         log.warning("trading is %s: %s", state, reason)
 
@@ -175,6 +176,7 @@ class ExecutionActor(Actor):
             status = "not open" if order is None else order.status
             raise ConfigError(f"order {foreign(report.client_order_id, 80)} is {status}; only an UNKNOWN order needs an operator's word")
         self._on_report(report)
+        self.watch.arm()
 
     def note_command(self, command: str, body: str) -> None:
         """Journal what an operator commanded."""
@@ -182,11 +184,11 @@ class ExecutionActor(Actor):
 
     def cancel_all(self, strategy_id: str | None = None) -> int:
         """Ask the venue to cancel all open orders (of one strategy) that it was not asked to cancel yet; return how many those are."""
-        return sum(self._out.cancel(order) for order in self.mine(strategy_id))
+        return self._cancel(self.mine(strategy_id))
 
     def cancel_entries(self) -> int:
         """Ask the venue to cancel all open orders but those that protect a position; return how many were asked for."""
-        return sum(self._out.cancel(order) for order in self.mine() if not self.blotter.protects(order))
+        return self._cancel([order for order in self.mine() if not self.blotter.protects(order)])
 
     def protection(self, strategy_id: str, instrument_id: str) -> tuple[OrderUpdated, ...]:
         """Return the open orders that protect a position of a strategy."""
@@ -240,6 +242,11 @@ class ExecutionActor(Actor):
         if RECONCILING in self.sight.unready and not any(order.status is OrderStatus.UNKNOWN for order in self.mine()):
             del self.sight.unready[RECONCILING]
             log.info("reconciled: the venue has said what became of every order of the last run")
+
+    def _cancel(self, orders: list[Order]) -> int:
+        count = sum(self._out.cancel(order) for order in orders)
+        self.watch.arm()
+        return count
 
     # --- commands and reports ------------------------------------------------------------------------------------------------
 

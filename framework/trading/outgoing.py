@@ -53,7 +53,7 @@ class Outgoing:
         self._venue = venue
         self._publish = publish
         self.asked: dict[str, int] = {}
-        """When something was last asked of the venue that it has not answered, by order; the watch looks after it."""
+        """When something was last asked of the venue that it has not answered, by order, oldest first; the watch looks after it."""
 
     # --- orders --------------------------------------------------------------------------------------------------------------
 
@@ -258,6 +258,7 @@ class Outgoing:
         )
 
     def _ask_for(self, client_order_id: str) -> None:
+        self.asked.pop(client_order_id, None)
         self.asked[client_order_id] = self._clock.now_ns()
 
     def _why_not_replace(self, order: Order, change: ReplaceOrder) -> Denied | None:

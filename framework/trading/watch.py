@@ -40,7 +40,10 @@ class Desk(Protocol):
 
 
 class Watch:
-    """Look once a second of market time, while there is something to look after. Nothing here ends an UNKNOWN order: it only asks.
+    """Look at whole seconds of market time since there is something to look after. Nothing here ends an UNKNOWN order: it only asks.
+
+    It sleeps through the seconds in which nothing is due: until the next sweep, or the first answer that is overdue. While orders are
+    UNKNOWN, trading is halted or a position is being closed it looks every second.
 
     - An order, a change or a cancel without an answer for `answer_timeout_s` makes its order UNKNOWN (journalled as LOST), and the
       venue is asked again and again, more and more slowly.
@@ -57,7 +60,11 @@ class Watch:
         self._sight = sight
         self._out = out
         self._limits = limits
+        self._timeout_ns = round(float(limits.get("answer_timeout_s")) * NS_PER_S)
         self._timer: Timer | None = None
+        self._timer_ns = 0
+        self._began_ns: int | None = None
+        self._idle_ns: int | None = None
         self._waits: dict[str, tuple[int, int]] = {}
         self._next_look_ns = 0
         self._next_sweep_ns = clock.now_ns() + SWEEP_NS
@@ -70,9 +77,45 @@ class Watch:
         self._number = max(self._number, last)
 
     def arm(self) -> None:
-        """Look again in a second, if there is something to look after."""
-        if self._timer is None and (self._out.asked or self.flattening or self._blotter.open or self._blotter.unconfirmed):
-            self._timer = self._clock.call_at(self._clock.now_ns() + NS_PER_S, self._tick)
+        """Look again when something is due. Call it after whatever may have changed what there is to look after."""
+        now_ns = self._clock.now_ns()
+        if not (self._out.asked or self.flattening or self._blotter.open or self._blotter.unconfirmed):
+            self._idle_ns = now_ns if self._idle_ns is None else self._idle_ns
+            return
+        if self._began_ns is None or self._has_ended(now_ns):
+            self._disarm()
+            self._began_ns = now_ns
+        self._idle_ns = None
+        due_ns = self._due_ns(now_ns)
+        if self._timer is None or due_ns < self._timer_ns:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_ns = self._clock.call_at(due_ns, self._tick), due_ns
+
+    def _due_ns(self, now_ns: int) -> int:
+        """Return the first whole second at which there may be something to do."""
+        asked_ns = next(iter(self._out.asked.values()), None)
+        due_ns = self._next_sweep_ns if asked_ns is None else min(self._next_sweep_ns, asked_ns + self._timeout_ns)
+        is_urgent = self.flattening or self._blotter.state is TradingState.HALTED or self._is_any_unknown()
+        return self._second(now_ns + 1 if is_urgent else max(due_ns, now_ns + 1))
+
+    def _is_any_unknown(self) -> bool:
+        orders = (self._blotter.open.get(name) for name in self._out.asked)
+        return any(order is not None and order.status is OrderStatus.UNKNOWN for order in orders)
+
+    def _second(self, from_ns: int) -> int:
+        """Return the first whole second since it began that is not before a time."""
+        began_ns = self._began_ns or 0
+        return began_ns - (began_ns - from_ns) // NS_PER_S * NS_PER_S
+
+    def _has_ended(self, now_ns: int) -> bool:
+        """Return whether a whole second has passed with nothing to look after: then seconds count anew."""
+        return self._idle_ns is not None and self._second(self._idle_ns + 1) < now_ns
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._began_ns = self._idle_ns = None
 
     def on_market(self) -> None:
         """Look with the market, at most once a second: losses, the session, a kill switch that was set from outside."""
@@ -96,6 +139,9 @@ class Watch:
     def _tick(self) -> None:
         self._timer = None
         now_ns = self._clock.now_ns()
+        if self._has_ended(now_ns):
+            self._disarm()
+            return
         self._look_at_unanswered(now_ns)
         self._sweep(now_ns)
         if self._blotter.state is TradingState.HALTED:
@@ -107,7 +153,6 @@ class Watch:
     # --- answers that do not come ---------------------------------------------------------------------------------------------
 
     def _look_at_unanswered(self, now_ns: int) -> None:
-        timeout_ns = round(float(self._limits.get("answer_timeout_s")) * NS_PER_S)
         unknown = []
         for name, asked_ns in tuple(self._out.asked.items()):
             order = self._blotter.open.get(name)
@@ -115,7 +160,7 @@ class Watch:
                 del self._out.asked[name]
                 self._waits.pop(name, None)
                 continue
-            if order.status is not OrderStatus.UNKNOWN and now_ns - asked_ns >= timeout_ns:
+            if order.status is not OrderStatus.UNKNOWN and now_ns - asked_ns >= self._timeout_ns:
                 seconds = (now_ns - asked_ns) / NS_PER_S
                 reason = f"no answer within {seconds:.1f} s"
                 self._out.hear(ExecutionReport(client_order_id=name, kind=ReportKind.LOST, ts_event=now_ns, reason=reason))
@@ -129,6 +174,7 @@ class Watch:
         if now_ns < self._next_sweep_ns:
             return
         self._next_sweep_ns = now_ns + SWEEP_NS
+        self._waits = {name: wait for name, wait in self._waits.items() if name in self._blotter.open}
         names = [order.intent.client_order_id for order in self._desk.mine() if order.status is not OrderStatus.SUSPENDED]
         names += list(self._blotter.unconfirmed)
         if names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from framework.clock import EventClock, Timer
 from framework.config import AccountLimits, PaperConfig, RiskLimits
 from framework.errors import ConfigError, IntegrityError
 from framework.messages import CancelOrder, ExecutionReport, Filled, OrderUpdated, ReplaceOrder, ReportKind
@@ -111,6 +113,75 @@ def test_an_end_that_knows_of_fills_which_were_lost_counts_at_its_worst_until_th
 
     assert room.execution.open_orders() == ()
     assert room.execution.position("s", "A.X") == 2
+
+
+class CountedClock(EventClock):
+    """A clock that counts the timers that fire."""
+
+    fired = 0
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Timer:
+        def fire() -> None:
+            self.fired += 1
+            callback()
+
+        return super().call_at(when_ns, fire)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Room:
+    monkeypatch.setattr(rooms, "EventClock", CountedClock)
+    return Room(Journal(":memory:"))
+
+
+def fired(room: Room) -> int:
+    assert isinstance(room.clock, CountedClock)
+    return room.clock.fired
+
+
+def test_it_sleeps_until_the_next_sweep_or_the_first_overdue_answer(counted: Room) -> None:
+    counted.tell(submit("o1"), report(ReportKind.ACCEPTED))
+    counted.wait(3_600.0)
+
+    assert counted.scripted.asked.count("o1") == 240
+    assert fired(counted) <= 242
+
+    show(counted, 100)
+    counted.tell(submit("o2", ts_event=counted.clock.now_ns()))
+    counted.wait(4.5)
+    before = fired(counted)
+    counted.wait(1.0)
+    assert status(counted, "o2") is OrderStatus.UNKNOWN
+    counted.wait(10.0)
+    assert fired(counted) - before >= 10
+
+
+def test_it_wakes_at_once_when_trading_is_halted(counted: Room) -> None:
+    counted.tell(submit("o1"), report(ReportKind.ACCEPTED))
+    counted.wait(1.5)
+    counted.execution.set_state(TradingState.HALTED, "a test")
+    counted.tell(report(ReportKind.CANCEL_REJECTED))
+    counted.wait(0.6)
+
+    assert counted.scripted.canceled == ["o1", "o1"]
+
+
+def test_seconds_count_from_when_there_was_something_to_look_after_and_anew_after_a_second_with_nothing(room: Room) -> None:
+    room.tell(submit("o1"), report(ReportKind.ACCEPTED), fill(1, 100, "t1"))
+    room.wait(0.5)
+    room.tell(submit("o2"))  # within the second: it goes on
+    room.wait(4.9)
+    assert status(room, "o2") is OrderStatus.PENDING_NEW
+    room.wait(0.6)
+    assert status(room, "o2") is OrderStatus.UNKNOWN
+    assert room.heard(OrderUpdated)[-1].reason == "no answer within 5.5 s"
+
+    room.tell(report(ReportKind.REJECTED, "o2"))
+    room.wait(3.7)
+    show(room, 100)
+    room.tell(submit("o3", ts_event=room.clock.now_ns()))  # long after: anew
+    room.wait(5.0)
+    assert room.heard(OrderUpdated)[-1].reason == "no answer within 5.0 s"
 
 
 # --- halt --------------------------------------------------------------------------------------------------------------------
