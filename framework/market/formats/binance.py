@@ -22,7 +22,7 @@ from framework.errors import ConfigError, IntegrityError
 from framework.market.formats.binance_book import BinanceBook, Depth, Snapshot
 from framework.market.formats.definitions import find_instrument
 from framework.market.formats.lines import PlainBytes, head_of
-from framework.market.formats.units import OffUnit
+from framework.market.formats.units import WAY_OUT, OffUnit
 from framework.messages import MarketEvent, TradeTick
 from framework.model import NS_PER_MS, Instrument, Side
 
@@ -177,7 +177,7 @@ class BinanceSource:
             elif _SNAPSHOT in message[:64]:
                 yield from self._book.on_snapshot(_SNAPSHOT_LINE.decode(message), received_ns, self.next_sequence)
         except OffUnit as exc:
-            raise ConfigError(f"{self.path}: line {self.line}: {exc}") from exc
+            raise ConfigError(f"{self.path}: line {self.line}: {exc}; {WAY_OUT}") from exc
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise IntegrityError(f"{self.path}: line {self.line} is not what its stream sends: {str(exc)[:200]}; fetch it again") from exc
 

@@ -12,7 +12,7 @@ from framework.errors import ConfigError, IntegrityError
 from framework.market.formats.book import BookSide
 from framework.market.formats.definitions import find_instrument
 from framework.market.formats.lines import PlainBytes
-from framework.market.formats.units import OffUnit, Units
+from framework.market.formats.units import WAY_OUT, OffUnit, Units
 from framework.messages import BookSnapshot, MarketEvent, SessionChanged
 from framework.model import NS_PER_MS, Instrument
 
@@ -121,7 +121,7 @@ class BybitSource:
                 for price, size in levels:
                     self._sides[name].put(self._ticks[price], self._lots[size])
         except OffUnit as exc:
-            raise ConfigError(f"{self.path}: line {self.line}: {exc}") from exc
+            raise ConfigError(f"{self.path}: line {self.line}: {exc}; {WAY_OUT}") from exc
         self._last = message.data.update
         return self._shown(message)
 

@@ -112,7 +112,7 @@ class SgxSource:
             bids = [(self._ticks[row[0]], self._lots[row[1]]) for row in cells if row[0] and row[1]]
             asks = [(self._ticks[row[2]], self._lots[row[3]]) for row in cells if row[2] and row[3]]
         except OffUnit as exc:
-            raise ConfigError(f"{self.path}: below line {self.line}: {exc}") from exc
+            raise ConfigError(f"{self.path}: below line {self.line}: {exc}; fetch the file again") from exc
         return BookSnapshot(
             instrument_id="CN.SGX",
             ts_event=ts,

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Final
 
 MAX_KEPT: Final = 50_000
+WAY_OUT: Final = "fetch the file again, or write the instrument's own units into instruments.yaml beside it"
 
 
 class OffUnit(ValueError):

@@ -144,7 +144,10 @@ def test_a_file_without_a_snapshot_finds_the_one_of_the_day_before_in_its_folder
     ("lines", "refusal"),
     [
         ([*SYNCED[:2], depth(-5, 21, 22, 20, [], [])], "line 3 was received before the line above it"),
-        ([*SYNCED, depth(3, 23, 24, 22, [("100.05", "1")], [])], r"line 4: 100\.05 is not a multiple of the tick size 0\.1"),
+        (
+            [*SYNCED, depth(3, 23, 24, 22, [("100.05", "1")], [])],
+            r"line 4: 100\.05 is not a multiple of the tick size 0\.1; fetch .*instruments\.yaml",
+        ),
         ([*SYNCED, depth(3, 23, 24, 22, [("100.0", "0.0004")], [])], r"line 4: 0\.0004 is not a multiple of the lot size 0\.001"),
         ([*SYNCED, depth(3, 23, 24, 22, [("x", "1")], [])], "line 4: 'x' is no number"),
         ([*SYNCED, line(3, {"stream": "btcusdt@depth@0ms", "data": {"e": "depthUpdate"}})], "line 4 is not what its stream sends"),

@@ -57,7 +57,7 @@ def test_sgx_states_of_the_session_are_books_and_the_others_are_counted(tmp_path
     ("old", "new", "refusal"),
     [
         ("09:00:02", "08:00:02", "line 9 is earlier than the state above it"),
-        ("672000.0,17.0", "672001.0,17.0", r"below line 9: 672001\.0 is not a multiple of the tick size 500"),
+        ("672000.0,17.0", "672001.0,17.0", r"below line 9: 672001\.0 is not a multiple of the tick size 500; fetch the file again"),
         ("D09:00:02", " 09:00:02", "line 9 has no time"),
         ("672000.0,17.0,672500.0,16.0", "672000.0,17.0,672", "below line 9 a level has not four columns"),
     ],
@@ -85,6 +85,23 @@ def test_bybit_deltas_change_the_snapshot_and_a_missing_one_closes_the_session(t
     assert [type(one) for one in events] == [BookSnapshot, BookSnapshot, SessionChanged, SessionChanged, BookSnapshot]
     assert [one.bid_ticks for one in events if isinstance(one, BookSnapshot)] == [(19_531, 19_530), (19_530,), (19_000,)]
     assert (events[2].reason, events[3].is_open) == ("gap: updates after 8 are missing", True)
+
+
+@pytest.mark.parametrize(
+    ("level", "refusal"),
+    [
+        (["1.95305", "5"], r"line 2: 1\.95305 is not a multiple of the tick size 0\.0001; fetch .* or write .* into instruments\.yaml"),
+        (["1.9530", "0.55"], r"line 2: 0\.55 is not a multiple of the lot size"),
+        (["much", "5"], "line 2: 'much' is no number"),
+    ],
+    ids=["off tick", "off lot", "no number"],
+)
+def test_a_broken_bybit_file_is_refused_with_its_line(tmp_path: Path, level: list[str], refusal: str) -> None:
+    path = bybit(tmp_path, ("snapshot", 7, [["1.9531", "10"]]), ("delta", 8, [level]))
+
+    with pytest.raises(ConfigError, match=refusal) as refused:
+        events_of(path)
+    assert str(path) in str(refused.value)
 
 
 # --- the recordings --------------------------------------------------------------------------------------------------------
