@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from decimal import Decimal
+from typing import Final
 
 from framework.errors import TidebookError
 from framework.messages import ExecutionReport, OrderUpdated, ReportKind, SubmitOrder
 from framework.model import NS_PER_S, OrderStatus, Side, TradingState
+from framework.trading.blotter import Blotter
 from framework.trading.fold import replay
 from framework.trading.orders import Order
-from framework.trading.portfolio import MICRO
-from tests.faults.core import LIMITS, START_NS, STRATEGIES, Core
+from framework.trading.portfolio import MICRO, Portfolio
+from tests.faults.core import INSTRUMENTS, LIMITS, START_NS, STRATEGIES, Core
+
+LOOKED_UP: Final = 500
+"""So many orders, the last that left, are looked up in the journal at the end."""
 
 
 class Violation(AssertionError):
@@ -120,6 +125,7 @@ class Checker:
         self.holds(not unknown, f"still UNKNOWN long after the last fault: {unknown}")
         self.holds(not core.execution.sight.unready, f"the gate is still closed: {core.execution.sight.unready}")
         self._agree_on_trades()
+        self._agree_on_ended_orders()
         for name in core.mids:
             ours = {order.intent.client_order_id for order in core.execution.blotter.open.values() if _is_there(order, name)}
             theirs = {order.client_order_id for order in core.line.venue._desk.of(name)}
@@ -127,6 +133,17 @@ class Checker:
         differences = core.keeper.differences()
         self.holds(not differences, f"the journal adds up to something else: {differences}")
         self.holds(replay(core.journal).digest() == replay(core.journal, uses_snapshots=False).digest(), "snapshot and records differ")
+
+    def _agree_on_ended_orders(self) -> None:
+        """I-7: an order that is no longer in memory comes back from the journal with all its fills."""
+        core, filled = self._core, Counter[str]()
+        for one in {one.trade_id: one for one in self._core.line.truth if one.kind is ReportKind.FILLED}.values():
+            filled[one.client_order_id] += one.last_quantity
+        anew = Blotter(core.journal, Portfolio({one.instrument_id: one for one in INSTRUMENTS}))
+        for name in list(core.line.submitted)[-LOOKED_UP:]:
+            order = anew.find_ever(name)
+            found = None if order is None else order.filled_quantity
+            self.holds(found == filled[name], f"order {name} comes back with {found} lots filled, {filled[name]} at the venue")
 
     def _agree_on_trades(self) -> None:
         lots: dict[tuple[str, str], int] = defaultdict(int)
