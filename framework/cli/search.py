@@ -94,7 +94,7 @@ def _view(found: dict[str, Any]) -> RenderableType:
     best = sorted(found["tries"], key=lambda one: float(one["log_loss"]))[:SHOWN]
     for title, one in (("ships", found["shipped"]), *((f"{place}.", one) for place, one in enumerate(best, start=1))):
         losses = (f"{value:.4f}" for value in (one["log_loss"], *one["by_horizon"].values()))
-        table.add_row(title, *losses, *(f"{one['values'][name]:.4g}" for name in names))
+        table.add_row(title, *losses, *(f"{one['values'][name]:.3g}" for name in names))
     return Group(table, Text(_verdict(found)))
 
 
