@@ -236,6 +236,14 @@ def test_calibrated_probabilities_sum_to_one_and_none_is_zero(kind: CalibrationK
     assert (found >= 9e-7).all()
 
 
+def test_a_slice_is_calibrated_by_maps_of_few_parameters_only() -> None:
+    truth = some_probabilities(8_000, sharpness=2.0)
+    classes = outcomes(truth)
+
+    for raw in (truth, overconfident(truth), truth[:, [1, 0, 2]]):
+        assert calibrate(raw, classes, gap_rows=10).parameters.size <= 3
+
+
 def test_too_few_rows_to_calibrate_say_so() -> None:
     raw = some_probabilities(200)
 
