@@ -49,7 +49,7 @@ Attack = Callable[[Target, float], tuple[int, int]]
 
 def dealer(target: Target, keys: Keys | None = None) -> zmq.Socket[bytes]:
     """Return a connected DEALER."""
-    one = zmq.Context.instance().socket(zmq.DEALER)
+    one: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     one.linger = 0
     one.sndhwm = 100
     if keys is not None:

@@ -153,7 +153,7 @@ class Friend:
         self._socket.send_multipart(request(name))
         end_s = time.monotonic() + ANSWER_S
         while (left_s := end_s - time.monotonic()) > 0:
-            if self._socket.poll(left_s * 1e3):
+            if self._socket.poll(round(left_s * 1e3)):
                 reply = wire.decode_reply(self._socket.recv_multipart()[-1])
                 if reply.request_id == name:
                     return isinstance(reply, wire.PredictReply)
