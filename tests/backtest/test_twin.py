@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,13 @@ from framework.backtest.engine import Plan, Source
 from framework.backtest.latency import Lognormal
 from framework.backtest.research import plan_for
 from framework.backtest.twin import InOrder, Twin, plan_twin, read_change, run_twin
+from framework.cli.door import enter
 from framework.cli.twin import gap
 from framework.config import MainConfig
-from framework.errors import ConfigError, StartRefused
-from framework.research.run_diff import Cause
+from framework.errors import ConfigError, IntegrityError, StartRefused
+from framework.operations.options import Summary
+from framework.operations.state_views import reading, runs
+from framework.research.run_diff import Cause, compare
 from tests.backtest.conftest import STRATEGIES
 from tests.backtest.test_engine import go, silent
 
@@ -28,18 +32,21 @@ MakePlan = Callable[..., Plan]
 def run_dir(tmp_path_factory: pytest.TempPathFactory, recording: Path, answered: Callable[[], Source]) -> Path:
     """A run with predictions that took their time, each another one."""
     folder = tmp_path_factory.mktemp("twins") / "run"
-    plan = plan_for(
-        STRATEGIES / "ml_futures.yaml",
+    go(replace(shipped(recording, folder, "ml_futures"), latency=Lognormal(40.0, 1.0), keep=folder), answered())
+    return folder
+
+
+def shipped(recording: Path, state_dir: Path, name: str = "book_imbalance") -> Plan:
+    return plan_for(
+        STRATEGIES / f"{name}.yaml",
         [recording],
         ml="off",
         latency=None,
         settings=MainConfig(),
         instrument_id=None,
-        state_dir=folder,
+        state_dir=state_dir,
         seed=7,
     )
-    go(replace(plan, latency=Lognormal(40.0, 1.0), keep=folder), answered())
-    return folder
 
 
 def twin_of(run_dir: Path, keep: Path, **changes: Any) -> Twin:
@@ -127,3 +134,60 @@ def test_round_trips_come_in_their_order_and_begin_again_when_they_are_used_up()
 
     assert latency.draw_ms(random, 2).tolist() == [1.0, 2.0]
     assert latency.draw_ms(random, 3).tolist() == [3.0, 1.0, 2.0]
+
+
+def _code_of(run_dir: Path) -> Callable[[], str]:
+    """Return the digest of the code that a run had: an editor may be at work while tests run."""
+    with reading(run_dir) as journal:
+        version = runs(journal)[0].version
+    return lambda: version
+
+
+# --- the verb ------------------------------------------------------------------------------------------------------------------
+
+
+def not_started(_: object) -> Summary:
+    raise AssertionError("nothing is started here")
+
+
+def test_the_verb_answers_with_run_twin_and_gap(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["twin", str(run_dir), "--set", "parameters.order_quantity=2", "--keep", str(tmp_path / "kept")]
+
+    assert enter([*arguments, "--json"], not_started) == 0
+    found = json.loads(capsys.readouterr().out)
+
+    assert found["changed"] == {"parameters.order_quantity": 2}
+    assert found["gap"]["lots"] == found["twin"]["lots"] - found["run"]["lots"] > 0
+    assert found["diff"]["parting"]["cause"] == Cause.ORDER
+    assert compare(run_dir, tmp_path / "kept").orders_same == found["diff"]["orders_same"]
+    assert enter(arguments, not_started) == ConfigError.exit_code
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_the_verb_shows_both_sides_and_where_they_part(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert enter(["twin", str(run_dir), "--latency", "60"], not_started) == 0
+
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "ml_futures and its twin: nothing changed" in shown
+    assert "when a prediction arrived" in shown
+
+
+def test_a_run_that_answers_its_own_question_otherwise_ends_with_the_exit_code_of_integrity(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = shipped(recording, tmp_path / "run")
+    other = made.deployment.parameters.model_copy(update={"order_quantity": 2})  # which its digest does not know
+    go(replace(made, deployment=replace(made.deployment, parameters=other), keep=tmp_path / "run"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("framework.operations.run_record.code_digest", _code_of(tmp_path / "run"))
+        assert enter(["twin", str(tmp_path / "run"), "--json"], not_started) == IntegrityError.exit_code
+    found = json.loads(capsys.readouterr().out)
+    assert found["diff"]["unexplained"] > 0
+    assert not found["diff"]["parting"]["is_explained"]
+
+
+@pytest.mark.parametrize("change", ["parameters.levels=99", "paper.queue_model=fairy", "levels"])
+def test_the_verb_refuses_a_change_that_is_not_allowed(run_dir: Path, capsys: pytest.CaptureFixture[str], change: str) -> None:
+    assert enter(["twin", str(run_dir), "--set", change], not_started) == ConfigError.exit_code
+    assert capsys.readouterr().err.startswith("error: ")

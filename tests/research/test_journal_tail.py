@@ -170,3 +170,34 @@ def test_following_goes_on_until_ctrl_c_and_that_is_no_failure(path: Path, write
         _, err = running.communicate(timeout=30)
 
     assert (running.returncode, err) == (0, "")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from framework.messages import CancelOrder
+from framework.trading.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+while True:
+    number = journal.last_seq + 1
+    journal.append("CancelOrder", CancelOrder(client_order_id=f"s-{number}", strategy_id="s", ts_event=number), durable=number % 3 == 0)
+"""
+
+
+def test_following_outlives_a_writer_that_is_killed_and_shows_what_its_successor_writes_without_a_gap(path: Path, write: Write) -> None:
+    write(1)
+    tail = [sys.executable, str(HOME / "main.py"), "state", "tail", "--follow", "-n", "1", "--state-dir", str(path.parent)]
+    with subprocess.Popen(tail, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        numbers = [int(running.stdout.readline().split()[0])]
+        for _ in range(3):
+            with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=HOME) as writer:
+                numbers += [int(running.stdout.readline().split()[0]) for _ in range(50)]
+                writer.kill()
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+    numbers += [int(line.split()[0]) for line in out.splitlines()]
+
+    assert (running.returncode, err) == (0, "")
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 150
