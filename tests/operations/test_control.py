@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from framework.errors import ConfigError, StartRefused, StorageError, TidebookError
 from framework.operations import control
 from framework.operations.control import ControlServer
+from framework.operations.control_client import short_address
 
 
 class Handler:
@@ -51,7 +52,7 @@ async def ask(directory: Path, command: control.AnyCommand, timeout_s: float = 5
 
 
 async def raw(directory: Path, content: bytes, *, then_close: bool = False) -> bytes:
-    with control._short_address(directory) as address:
+    with short_address(directory) as address:
         reader, writer = await asyncio.open_unix_connection(address)
     writer.write(content)
     if then_close:
