@@ -1,6 +1,6 @@
 """A market whose order flow says nothing: does a model claim to know its direction? Prints JSON.
 
-    python -m tests.benchmarks.zero_signal [--seeds 20] [--rows 12000] [--model ensemble] [--horizons 10,50]
+    python -m tests.benchmarks.zero_signal [--seeds 20] [--first-seed 1] [--rows 12000] [--model ensemble] [--horizons 10,50]
 
 Each seed makes a simulated market with `signal_strength` 0. The model is fitted on the first two thirds and scored on the
 rest: 2 AUC - 1 of up against down among the rows that moved, beside the interval of chance (95 %, from the same
@@ -82,13 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print one line a score and the summary last."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=12_000)
     parser.add_argument("--model", default="ensemble")
     parser.add_argument("--horizons", default="10,50")
     asked = parser.parse_args(arguments)
     horizons = [int(part) for part in asked.horizons.split(",")]
     found = []
-    for seed in range(1, asked.seeds + 1):
+    for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
         for score in scores(seed, asked.rows, horizons, asked.model):
             found.append(score)
             sys.stdout.write(json.dumps(score) + "\n")
