@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -22,6 +24,7 @@ from framework.errors import ConfigError, IntegrityError, StartRefused
 from framework.operations.options import Summary
 from framework.operations.state_views import reading, runs
 from framework.research.run_diff import Cause, compare
+from framework.trading.journal import Journal
 from tests.backtest.conftest import STRATEGIES
 from tests.backtest.test_engine import go, silent
 
@@ -126,6 +129,51 @@ def test_a_run_that_is_not_there_or_a_strategy_that_did_not_run_is_refused(run_d
         plan_twin(tmp_path / "nowhere", keep=tmp_path / "twin")
     with pytest.raises(ConfigError, match="this run traded ml_futures; name one"):
         plan_twin(run_dir, keep=tmp_path / "twin", strategy="nobody")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"market": ("simulated",)}, "without recording it: start with --record DIR"),
+        ({"market": ("gone.parquet",)}, "the run's market is not here: gone.parquet; say where it is with --data"),
+        ({"settings": ""}, "did not write its settings down"),
+    ],
+    ids=["not recorded", "moved away", "no settings"],
+)
+def test_a_run_that_cannot_be_repeated_is_refused_with_what_to_do(
+    run_dir: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with reading(run_dir) as journal:
+        [started] = runs(journal)
+        [stored] = journal.deployments().values()
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.append("RunStarted", msgspec.structs.replace(started, **changes), durable=True)
+    journal.put_deployment(stored.name, stored.body, stored.digest, stored.deployed_ns)
+    journal.close()
+
+    with pytest.raises(ConfigError, match=words):
+        plan_twin(tmp_path, keep=tmp_path / "twin")
+
+
+def test_a_journal_of_several_runs_has_no_twin(run_dir: Path, tmp_path: Path) -> None:
+    with reading(run_dir) as journal:
+        [started] = runs(journal)
+    journal = Journal(tmp_path / "journal.sqlite")
+    for _ in range(2):
+        journal.append("RunStarted", started, durable=True)
+    journal.close()
+
+    with pytest.raises(ConfigError, match="its journal has 2 runs; a twin repeats one that began flat"):
+        plan_twin(tmp_path, keep=tmp_path / "twin")
+
+
+def test_a_market_that_was_moved_is_found_where_data_says(run_dir: Path, recording: Path, tmp_path: Path) -> None:
+    moved = tmp_path / recording.name
+    shutil.copytree(recording, moved)
+
+    found = run_twin(plan_twin(run_dir, keep=tmp_path / "twin", data=[moved]), run_dir, {}, silent)
+
+    assert found.diff.is_same
 
 
 def test_round_trips_come_in_their_order_and_begin_again_when_they_are_used_up() -> None:
