@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from framework.clock import EventClock, Timer
+from framework.clock import Clock, EventClock, Timer
 from framework.config import AccountLimits, PaperConfig, RiskLimits
 from framework.errors import ConfigError, IntegrityError
 from framework.messages import CancelOrder, ExecutionReport, Filled, OrderUpdated, ReplaceOrder, ReportKind
-from framework.model import OrderStatus, Side, TradingState
+from framework.model import NS_PER_S, OrderStatus, Side, TradingState
+from framework.trading import execution as execution_module
 from framework.trading.fold import replay
 from framework.trading.journal import Journal
 from framework.trading.records import RunStarted
 from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.snapshots import SnapshotKeeper
+from framework.trading.watch import Watch
 from framework.venues.paper import PaperVenue
 from tests.trading import room as rooms
 from tests.trading.conftest import INSTRUMENT, book, submit
@@ -182,6 +186,79 @@ def test_seconds_count_from_when_there_was_something_to_look_after_and_anew_afte
     room.tell(submit("o3", ts_event=room.clock.now_ns()))  # long after: anew
     room.wait(5.0)
     assert room.heard(OrderUpdated)[-1].reason == "no answer within 5.0 s"
+
+
+class DatedVenue(rooms.ScriptedVenue):
+    """A venue that remembers when it was asked for what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dated: list[tuple[int, str, str]] = []
+
+    def start(self, clock: Clock, sink: Callable[[ExecutionReport], None]) -> None:
+        self.clock = clock
+
+    def cancel(self, client_order_id: str) -> None:
+        super().cancel(client_order_id)
+        self.dated.append((self.clock.now_ns(), "cancel", client_order_id))
+
+    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+        super().reconcile(client_order_ids)
+        self.dated += [(self.clock.now_ns(), "ask", name) for name in client_order_ids]
+
+
+class Wakeful(Watch):
+    """A watch that looks each second while there is something to look after."""
+
+    def arm(self) -> None:
+        if self._timer is None and (self._out.asked or self.flattening or self._blotter.open or self._blotter.unconfirmed):
+            self._timer = self._clock.call_at(self._clock.now_ns() + NS_PER_S, self._tick)
+
+
+NAMES = st.sampled_from(("o1", "o2", "o3", "o4"))
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.integers(1, 12_000)),
+        st.tuples(st.just("submit"), NAMES),
+        st.tuples(st.just("cancel"), NAMES),
+        st.tuples(st.sampled_from((ReportKind.ACCEPTED, ReportKind.CANCELED, ReportKind.CANCEL_REJECTED, ReportKind.LOST)), NAMES),
+        st.tuples(st.just("fill"), NAMES),
+        st.tuples(st.just("halt"), st.booleans()),
+    ),
+    max_size=30,
+)
+
+
+def lived(watch: type[Watch], steps: list[tuple[Any, Any]]) -> tuple[list[tuple[int, str, str]], list[Any]]:
+    """Return what a venue was asked for and when, and what the journal says, of a run with this watch."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(execution_module, "Watch", watch)
+        room = Room(Journal(":memory:"), venue := DatedVenue())
+    for verb, value in steps:
+        match verb:
+            case "wait":
+                room.wait(value / 1_000)
+            case "submit":
+                show(room, 100)
+                room.tell(submit(value, ts_event=room.clock.now_ns()))
+            case "cancel":
+                room.tell(CancelOrder(client_order_id=value, strategy_id="s", ts_event=room.clock.now_ns()))
+            case "fill":
+                room.tell(fill(1, 100, f"{value}-{room.clock.now_ns()}", value))
+            case "halt":
+                room.execution.set_state(TradingState.HALTED if value else TradingState.ACTIVE, "a test")
+                room.bus.drain()
+            case _:
+                room.tell(report(verb, value))
+    room.wait(40.0)
+    return venue.dated, [record.message for record in room.journal.records()]
+
+
+@given(STEPS)
+@example([("submit", "o1"), ("fill", "o1"), ("wait", 1_500), ("submit", "o2")])  # a beat ends, another begins
+@example([("submit", "o1"), ("fill", "o1"), ("wait", 500), ("submit", "o2")])  # a beat goes on
+def test_a_watch_that_sleeps_does_the_same_at_the_same_time_as_one_that_looks_each_second(steps: list[tuple[Any, Any]]) -> None:
+    assert lived(Watch, steps) == lived(Wakeful, steps)
 
 
 # --- halt --------------------------------------------------------------------------------------------------------------------
