@@ -30,7 +30,8 @@ from ml_actor.waiting import Waiting, WaitingRoom
 log = logging.getLogger("MLService")
 
 Result = TypeVar("Result")
-RECEIVE_HWM: Final = 16
+RECEIVE_HWM: Final = 2
+"""Of each connection: twenty that send as much as they may are to cost tens of MiB, not hundreds."""
 SEND_HWM: Final = 64
 BACKLOG: Final = 64
 HANDSHAKE_MS: Final = 2_000

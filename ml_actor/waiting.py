@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 MAX_PER_CLIENT: Final = 128
 MAX_CLIENTS: Final = 64
-MAX_BYTES: Final = 64 << 20
+MAX_BYTES: Final = 32 << 20
 
 
 class Waiting(NamedTuple):
