@@ -144,6 +144,20 @@ def _silent(connect: Callable[[], socket.socket], words: tuple[bytes, ...], end_
     return SILENT, 0
 
 
+def all_at_once(target: Target, end_s: float) -> tuple[int, int]:
+    """Do everything at the same time, each over connections of its own."""
+    done: list[tuple[int, int]] = []
+    threads = [
+        threading.Thread(target=lambda act=act: done.append(act(target, end_s)))
+        for act in (flood, garbage, many_frames, too_large, strangers, half_open)
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    return sum(number for number, _ in done), sum(got for _, got in done)
+
+
 # --- on the operator's socket ------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +215,7 @@ ON_SERVICE: Final[dict[str, Attack]] = {
     "frames too long": too_large,
     "other protocols": strangers,
     "half-open connections": half_open,
+    "all at once": all_at_once,
 }
 ON_KEYED: Final[dict[str, Attack]] = {"no keys": without_keys, "wrong keys": with_wrong_keys, "half-open connections": half_open}
 ON_CONTROL: Final[dict[str, Attack]] = {
