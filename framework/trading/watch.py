@@ -17,7 +17,7 @@ from framework.trading.orders import Order
 from framework.trading.outgoing import Outgoing
 from framework.trading.records import TimerFired
 from framework.trading.risk import LimitBook
-from framework.trading.risk.checks import seconds_to_session_end
+from framework.trading.risk.amounts import seconds_to_session_end
 from framework.trading.sight import Sight
 
 FLATTEN: Final = "flatten-"

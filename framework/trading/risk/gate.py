@@ -10,6 +10,7 @@ from framework.config import RiskLimits
 from framework.messages import ReplaceOrder, SubmitOrder
 from framework.model import NS_PER_S, OrderStatus, OrderType
 from framework.trading.orders import Order
+from framework.trading.risk.case import Case, marketable_limit, scope_name
 from framework.trading.risk.checks import (
     BY_OPERATOR,
     CHANGED,
@@ -18,10 +19,7 @@ from framework.trading.risk.checks import (
     RELEASED,
     SHRUNK,
     STEPS,
-    Case,
     Steps,
-    marketable_limit,
-    scope_name,
 )
 from framework.trading.risk.limits import LimitBook
 from framework.trading.risk.verdict import Approved, Denied, Verdict, is_whole
