@@ -272,8 +272,13 @@ class Order:
             self.revision = max(self.revision, report.revision)
             if self.changing is not None and self.changing.revision <= report.revision:
                 self.changing = None
-        elif self.status is OrderStatus.UNKNOWN and report.quantity is not None:
+        elif self.status is OrderStatus.UNKNOWN and report.quantity is not None and self._has_seen_change(report):
             self.changing = None  # asked what became of it, the venue tells the terms: that is the answer
+
+    def _has_seen_change(self, report: ExecutionReport) -> bool:
+        """Return whether a venue's word about terms is from after the change was asked for: one from before says nothing about it."""
+        change = self.changing
+        return change is None or report.revision >= change.revision or report.ts_event >= change.ts_event
 
     def _settle(self) -> None:
         """Bring the status in line with what is filled and what is asked for; NEW becomes as much as the venue has confirmed."""
