@@ -254,6 +254,13 @@ BUGS: Final = (
         "case ReplaceOrder() as change if False:",
         "tests/faults/test_found.py",
     ),
+    Bug(
+        "a word from before a change ends it",
+        f"{T}orders.py",
+        "return change is None or report.revision >= change.revision or report.ts_event >= change.ts_event",
+        "return True",
+        "tests/faults/test_found.py",
+    ),
 )
 
 
