@@ -51,7 +51,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Twin(msgspec.Struct, frozen=True, kw_only=True):
-    """A run and its twin: `changed` is what was set otherwise, `unanswered` counts predictions that the run had not asked for."""
+    """A run and its twin: `changed` is what was set otherwise, `unanswered` counts predictions that the run did not have."""
 
     strategy: str
     changed: dict[str, Any]

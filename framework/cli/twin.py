@@ -89,7 +89,7 @@ def twin_view(found: Twin) -> Group:
     for name, more in gap(found.run, found.twin).items():
         digits = ".2f" if name in _MONEY else ""
         table.add_row(_LABELS[name], *(f"{getattr(side, name):,{digits}}" for side in (found.run, found.twin)), f"{more:+,{digits}}")
-    asked = f"{found.unanswered:,} times the twin asked about a book that the run had not asked about: no prediction there.\n"
+    asked = f"{found.unanswered:,} times the twin asked where the run received no prediction (it failed, or was not asked for).\n"
     return Group(table, Text(asked if found.unanswered else ""), diff_view(found.diff))
 
 
