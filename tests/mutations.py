@@ -261,6 +261,20 @@ BUGS: Final = (
         "return True",
         "tests/faults/test_found.py",
     ),
+    Bug(
+        "the watch oversleeps an answer that is overdue",
+        f"{T}watch.py",
+        "due_ns = self._next_sweep_ns if asked_ns is None else min(self._next_sweep_ns, asked_ns + self._timeout_ns)",
+        "due_ns = self._next_sweep_ns",
+        WATCH,
+    ),
+    Bug(
+        "a change under way is told with the time of the report before",
+        f"{T}orders.py",
+        "        self.ts_event = max(self.ts_event, change.ts_event)\n",
+        "",
+        EXECUTION,
+    ),
 )
 
 
