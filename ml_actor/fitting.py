@@ -31,7 +31,7 @@ MIN_CALIBRATION_ROWS: Final = 300
 MIN_ISOTONIC_ROWS: Final = 2_000
 SERVED_KINDS: Final = (CalibrationKind.TEMPERATURE, CalibrationKind.SIGMOID)
 """What a training chooses from: one slice of labels that overlap is too little for maps of many parameters. Isotonic steps that fit it
-cost 0.004 to 0.16 nats on another day, vector scaling won nowhere (docs/models.md)."""
+cost 0.004 to 0.17 nats on another day; vector scaling, on average worse than a temperature, prefers a direction too (docs/models.md)."""
 TREE_WEIGHTS: Final = tuple(step / 10 for step in range(11))
 TREES: Final[dict[str, Any]] = {
     "objective": "multiclass",
