@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from framework.model import NS_PER_S
-from framework.trading.risk.case import Case, gross_with, scope_name
+from framework.trading.risk.case import Case
 from framework.trading.risk.limits import LimitBook, Number
 from framework.trading.risk.windows import MINUTE_NS
 
@@ -57,7 +58,7 @@ def gross(case: Case) -> str | None:
     most = case.scopes[-1].get("max_gross_notional")
     if not most or case.is_reducing:
         return None
-    total = gross_with(case)
+    total = case.gross_notional
     return None if _is_at_most(total, most) else f"gross={total:.2f} limit={most}"
 
 
@@ -67,8 +68,8 @@ def margin(case: Case) -> str | None:
     cash = account.get("cash")
     if not cash or case.is_reducing:
         return None
-    wanted = gross_with(case) * Decimal(str(account.get("margin_share")))
-    there = Decimal(cash) + case.view.equity()
+    wanted = case.gross_notional * _exact(account.get("margin_share"))
+    there = _exact(cash) + case.view.equity()
     return None if _is_at_most(wanted, there) else f"margin={wanted:.2f} available={there:.2f}"
 
 
@@ -134,7 +135,7 @@ def order_rate(case: Case) -> str | None:
     for scope in case.scopes:
         for key, span_ns, name in (("max_orders_per_second", NS_PER_S, "last_second"), ("max_orders_per_minute", MINUTE_NS, "last_minute")):
             most = scope.get(key)
-            if most and not (count := len(case.throttles.window(scope_name(scope), span_ns, case.now_ns))) < most:
+            if most and not (count := len(case.throttles.window(scope.counted_as, span_ns, case.now_ns))) < most:
                 return f"{'' if scope.name == 'strategy' else f'scope={scope.name} '}{name}={count} limit={most}"
     return None
 
@@ -144,10 +145,15 @@ def notional_rate(case: Case) -> str | None:
     for scope in case.scopes:
         most = scope.get("max_notional_per_minute")
         if most:
-            total = case.throttles.window(scope_name(scope), MINUTE_NS, case.now_ns).total + case.order_notional
+            total = case.throttles.window(scope.counted_as, MINUTE_NS, case.now_ns).total + case.order_notional
             if not _is_at_most(total, most):
                 return f"scope={scope.name} last_minute={total:.2f} limit={most}"
     return None
+
+
+@lru_cache(maxsize=256)
+def _exact(number: Number) -> Decimal:
+    return Decimal(str(number))
 
 
 def _is_at_most(amount: Decimal, most: Number) -> bool:

@@ -47,6 +47,17 @@ class Case:
         """Return the money that the order could move."""
         return self.view.contract_value(self.order.instrument_id, self.worst_ticks) * self.order.quantity
 
+    @cached_property
+    def gross_notional(self) -> Decimal:
+        """Return the gross exposure of the account if this order goes too."""
+        order, view = self.order, self.view
+        instrument_id = order.instrument_id
+        lots = view.position(None, instrument_id)
+        buys = view.open_quantity(None, instrument_id, Side.BUY) + (order.quantity if order.side is Side.BUY else 0)
+        sells = view.open_quantity(None, instrument_id, Side.SELL) + (order.quantity if order.side is Side.SELL else 0)
+        worst = max(abs(lots + buys), abs(lots - sells))
+        return view.gross_notional(instrument_id) + view.contract_value(instrument_id, self.worst_ticks) * worst
+
     def loss(self, scope: Scope) -> Loss:
         """Return how a scope has done, worked out once an order."""
         found = self._losses.get(scope.name)
@@ -78,20 +89,3 @@ def marketable_limit(case: Case) -> int:
     if own is None:
         return limit
     return min(limit, own - 1) if order.side is Side.BUY else max(limit, own + 1)
-
-
-def gross_with(case: Case) -> Decimal:
-    """Return the gross exposure of the account if this order goes too."""
-    order, view = case.order, case.view
-    instrument_id = order.instrument_id
-    lots = view.position(None, instrument_id)
-    buys, sells = (
-        view.open_quantity(None, instrument_id, side) + (order.quantity if order.side is side else 0) for side in (Side.BUY, Side.SELL)
-    )
-    worst = max(abs(lots + buys), abs(lots - sells))
-    return view.gross_notional(instrument_id) + view.contract_value(instrument_id, case.worst_ticks) * worst
-
-
-def scope_name(scope: Scope) -> str:
-    """Return the name under which a scope is counted."""
-    return f"{scope.name}:{scope.strategy_id or scope.instrument_id or ''}"

@@ -10,7 +10,7 @@ from framework.config import RiskLimits
 from framework.messages import ReplaceOrder, SubmitOrder
 from framework.model import NS_PER_S, OrderStatus, OrderType
 from framework.trading.orders import Order
-from framework.trading.risk.case import Case, marketable_limit, scope_name
+from framework.trading.risk.case import Case, marketable_limit
 from framework.trading.risk.checks import (
     BY_OPERATOR,
     CHANGED,
@@ -105,7 +105,7 @@ class RiskGate:
     def note(self, order: SubmitOrder, notional: Decimal, ts_event: int) -> None:
         """Count an order that left, towards every rate that has a limit (also one of the run before, in order of time)."""
         for scope in self.limits.scopes(order.strategy_id, order.instrument_id):
-            name = scope_name(scope)
+            name = scope.counted_as
             if scope.get("max_orders_per_second"):
                 self.throttles.window(name, NS_PER_S, ts_event).add(ts_event, notional)
             if scope.get("max_orders_per_minute") or scope.get("max_notional_per_minute"):

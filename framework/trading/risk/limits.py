@@ -23,12 +23,16 @@ _HIGHER_IS_TIGHTER: Final = frozenset({"duplicate_window_s", "flat_before_sessio
 
 
 class Scope(NamedTuple):
-    """Whose orders count together, and under which limits; 0 is no limit. None: all strategies, all instruments."""
+    """Whose orders count together, and under which limits; 0 is no limit. None: all strategies, all instruments.
+
+    `counted_as` is the name under which rates are counted.
+    """
 
     name: str
     strategy_id: str | None
     instrument_id: str | None
     limits: Mapping[str, Number]
+    counted_as: str = ""
 
     def get(self, key: str) -> Number:
         """Return one limit, 0 for none."""
@@ -66,9 +70,11 @@ class LimitBook:
         found = self._scopes.get(key)
         if found is None:
             found = (
-                Scope("strategy", strategy_id, None, self._of_strategy(strategy_id)),
-                Scope("instrument", None, instrument_id, self._tables.get(f"instrument:{instrument_id}", {})),
-                Scope("account", None, None, self._tables[ACCOUNT]),
+                Scope("strategy", strategy_id, None, self._of_strategy(strategy_id), f"strategy:{strategy_id}"),
+                Scope(
+                    "instrument", None, instrument_id, self._tables.get(f"instrument:{instrument_id}", {}), f"instrument:{instrument_id}"
+                ),
+                Scope("account", None, None, self._tables[ACCOUNT], "account:"),
             )
             if len(self._scopes) < 10_000:  # a table of what was asked for; names come from outside
                 self._scopes[key] = found
