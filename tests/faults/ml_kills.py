@@ -30,6 +30,7 @@ from typing import Final
 
 from framework.kernel.child_process import ChildPolicy
 from framework.operations.ml_link import service_argv
+from ml_actor.registry import Registry
 from tests.faults.askers import POLICY, Lane
 from tests.faults.nursery import Nursery, argv
 from tests.faults.tables import markdown, parser_of, show
@@ -125,7 +126,7 @@ def run_real(kills: int, seed: int) -> Found:
     """Kill the real service, which serves a version trained here."""
     with directory() as path:
         job = small_job(path / "models")
-        train_in_memory(market_rows(8_000, seed=11), job)
+        Registry(path / "models").promote(train_in_memory(market_rows(4_000, seed=11), job).version)
         return asyncio.run(_run(service_argv(None, path), kills, seed, path, 1, REAL))
 
 
