@@ -43,9 +43,14 @@ NEXT_STATES: Final[Mapping[ChildState, frozenset[ChildState]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildPolicy:
-    """How patient the keeper is. A child that is not heard in `heartbeat_misses` intervals in a row hangs and is killed."""
+    """How patient the keeper is. A child that is not heard in `heartbeat_misses` intervals in a row hangs and is killed.
+
+    One that was not ready in time gets twice as long at the next start, `ready_timeout_s_max` at most: a slow machine that compiles for
+    the first time would begin anew for ever.
+    """
 
     ready_timeout_s: float = 60.0
+    ready_timeout_s_max: float = 600.0
     heartbeat_interval_s: float = 0.5
     heartbeat_misses: int = 4
     max_restarts: int = 5
@@ -84,6 +89,7 @@ class ChildProcess:
         self._task: asyncio.Task[None] | None = None
         self._is_heard = False
         self._backoff_s = policy.backoff_s
+        self._patience_s = policy.ready_timeout_s
         self._child: SpawnedChild | None = None
         self.state = ChildState.STOPPED
         self._launches = 0
@@ -106,7 +112,7 @@ class ChildProcess:
         """Begin to keep the child alive, in a task of its own; again, with a fresh budget, after it FAILED."""
         if self._task is None or self._task.done():
             self._starts.clear()
-            self._backoff_s = self._policy.backoff_s
+            self._backoff_s, self._patience_s = self._policy.backoff_s, self._policy.ready_timeout_s
             self._task = asyncio.get_running_loop().create_task(self._keep(), name="child-process")
 
     def heard(self) -> None:
@@ -153,6 +159,7 @@ class ChildProcess:
             return f"did not start: {exc}"
         try:
             self._hand_over(await self._ready_line(child))
+            self._patience_s = self._policy.ready_timeout_s
             self._set(ChildState.READY, f"pid {self.pid}")
             return await self._until_end(child)
         except _NotReady as exc:
@@ -172,12 +179,13 @@ class ChildProcess:
         return self._child
 
     async def _ready_line(self, child: SpawnedChild) -> dict[str, Any]:
-        timeout_s = self._policy.ready_timeout_s
+        timeout_s = self._patience_s
         await asyncio.wait((child.first_line, child.gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if child.gone.done():
             self.early_exit_code = child.exit_code
             raise _NotReady(f"{child.how_it_ended()} before it was ready")
         if not child.first_line.done():
+            self._patience_s = min(timeout_s * 2, self._policy.ready_timeout_s_max)
             raise _NotReady(f"no ready line within {timeout_s:g} s")
         text = child.first_line.result()
         try:

@@ -220,6 +220,18 @@ async def test_a_child_that_never_gets_ready_is_ended() -> None:
 
 
 @on_both_loops
+async def test_a_child_that_was_not_ready_in_time_gets_twice_as_long_at_the_next_start() -> None:
+    slow = "import time; time.sleep(0.4); " + READY
+
+    async with Keeper(slow, replace(QUICK, max_restarts=20, ready_timeout_s=0.05, ready_timeout_s_max=3.2)) as keeper:
+        await keeper.ready.get()
+
+        waits = [detail.split(" s;")[0].rpartition(" ")[2] for detail in keeper.details(ChildState.BACKOFF)]
+        assert waits[:4] == ["0.05", "0.1", "0.2", "0.4"]
+        assert all(float(wait) <= 3.2 for wait in waits)
+
+
+@on_both_loops
 async def test_a_program_that_is_not_there_is_no_start() -> None:
     async with Keeper("", replace(QUICK, max_restarts=1), program="/no/such/program") as keeper:
         await keeper.failed.wait()
