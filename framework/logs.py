@@ -144,12 +144,15 @@ def setup_logging(
         handler.setFormatter(formatter)
         root.addHandler(handler)
         _INSTALLED.append(handler)
+    _LEVEL_BEFORE.append(root.level)
     root.setLevel(level)
 
 
 def reset_logging() -> None:
-    """Remove and close what `setup_logging` installed."""
+    """Remove and close what `setup_logging` installed, and bring the level of before back."""
     root = logging.getLogger()
+    while _LEVEL_BEFORE:
+        root.setLevel(_LEVEL_BEFORE.pop())
     while _INSTALLED:
         handler = _INSTALLED.pop()
         root.removeHandler(handler)
@@ -157,3 +160,4 @@ def reset_logging() -> None:
 
 
 _INSTALLED: Final[list[logging.Handler]] = []
+_LEVEL_BEFORE: Final[list[int]] = []

@@ -203,3 +203,14 @@ def test_escaped_text_is_one_harmless_line(text: str) -> None:
 @given(st.text(max_size=400), st.integers(1, 300))
 def test_cut_text_begins_with_the_text(text: str, limit: int) -> None:
     assert foreign(text, limit).startswith(escape(text[:limit]))
+
+
+def test_the_level_of_before_is_back_after_a_verb_that_was_quiet() -> None:
+    root = logging.getLogger()
+    before = root.level
+
+    setup_logging(level="ERROR", stream=io.StringIO())
+    setup_logging(level="CRITICAL", stream=io.StringIO())
+    reset_logging()
+
+    assert root.level == before
