@@ -37,7 +37,7 @@ from tests.faults.attacks import ON_CONTROL, ON_KEYED, ON_SERVICE, Attack, Keys,
 from tests.faults.tables import markdown, parser_of, show
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-MOST_MIB: Final = 128
+MOST_MIB = 128
 SPARE_DESCRIPTORS: Final = 2
 LET_GO_S: Final = 20.0
 ANSWER_S: Final = 30.0
