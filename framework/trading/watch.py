@@ -78,6 +78,8 @@ class Watch:
 
     def arm(self) -> None:
         """Look again when something is due. Call it after whatever may have changed what there is to look after."""
+        if self._sleeps_on():
+            return
         now_ns = self._clock.now_ns()
         if not (self._out.asked or self.flattening or self._blotter.open or self._blotter.unconfirmed):
             self._idle_ns = now_ns if self._idle_ns is None else self._idle_ns
@@ -91,6 +93,12 @@ class Watch:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer, self._timer_ns = self._clock.call_at(due_ns, self._tick), due_ns
+
+    def _sleeps_on(self) -> bool:
+        """Return whether it sleeps until the next sweep and nothing is there that could be due before: after most events it is so."""
+        blotter = self._blotter
+        is_set = self._timer is not None and self._idle_ns is None and bool(blotter.open or blotter.unconfirmed)
+        return is_set and not (self._out.asked or self.flattening or blotter.state is TradingState.HALTED)
 
     def _due_ns(self, now_ns: int) -> int:
         """Return the first whole second at which there may be something to do."""
