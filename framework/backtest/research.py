@@ -13,7 +13,7 @@ from framework.backtest.capacity import capacity, plain
 from framework.backtest.engine import MODEL, OFF, Plan, Run, Source, check_instrument, execute, prepare
 from framework.backtest.frames import account, fills, predictions, trades
 from framework.backtest.latency import Constant, read_latency
-from framework.backtest.lean.engine import run_lean
+from framework.backtest.lean.engine import check_lean, run_lean
 from framework.backtest.measures import Tables, measure, warnings
 from framework.backtest.needs import check_data, check_span
 from framework.backtest.tries import TryLog
@@ -60,7 +60,7 @@ def run(
     plan = plan_for(
         Path(config),
         [Path(path) for path in data],
-        ml=OFF if lean and ml == MODEL else ml,
+        ml=ml,
         latency=None if latency is None else str(latency),
         settings=settings if isinstance(settings, MainConfig) else load_main_config(Path(settings)) if settings else MainConfig(),
         instrument_id=instrument_id,
@@ -88,7 +88,10 @@ def plan_for(
     seed: int,
     **others: Any,
 ) -> Plan:
-    """Check everything that can be checked before anything runs, and return the plan. Raises `ConfigError`, `IntegrityError`."""
+    """Check everything that can be checked before anything runs, and return the plan. Raises `ConfigError`, `IntegrityError`.
+
+    A lean backtest has no predictions: what stands for "the champion" elsewhere is none there.
+    """
     for path in data:
         if not is_known(str(path)):
             raise ConfigError(f"--data {path}: there is no such file")
@@ -99,16 +102,20 @@ def plan_for(
     check_span(sources, others.get("from_ns"), others.get("to_ns"))
     check_data(deployment, sources, feed.read())
     feed.stop()
-    return Plan(
+    is_lean = others.get("is_lean", False)
+    plan = Plan(
         deployment=deployment,
         data=tuple(data),
         settings=settings,
-        ml=ml,
+        ml=OFF if is_lean and ml == MODEL else ml,
         latency=None if latency is None else read_latency(latency),
         state_dir=state_dir,
         seed=seed,
         **others,
     )
+    if is_lean:
+        check_lean(plan)
+    return plan
 
 
 def _for_instrument(deployment: Deployment, instrument_id: str | None) -> Deployment:

@@ -140,10 +140,10 @@ def sweep(plan: Plan, grid: Grid, out: Path, runner: Runner) -> pl.DataFrame:
 def results(plan: Plan, grid: Grid, out: Path, runner: Runner) -> list[Done]:
     """Return what each point of the grid found, in order; those that `<out>.jsonl` has are not run again. Blocks; raises as `sweep`."""
     points = grid.points()
-    for point in points:  # a value that is refused is said before anything runs
-        one = planned(plan, point)
-        if one.is_lean:
-            check_lean(one)
+    if plan.is_lean:
+        check_lean(plan)
+    for point in points:
+        planned(plan, point)  # a value that is refused is said before anything runs
     lines = _Lines(out.with_suffix(".jsonl"))
     digests = {_digest(plan, point): point for point in points}
     done = {one.digest: one for one in lines.read() if one.digest in digests}

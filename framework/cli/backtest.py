@@ -17,7 +17,6 @@ from rich.text import Text
 
 from framework.backtest.engine import LIVE, ML_FORMS, MODEL, OFF, Plan, prepare
 from framework.backtest.latency import FORMS
-from framework.backtest.lean.engine import check_lean
 from framework.backtest.picture import write_picture
 from framework.backtest.profiling import record_profile
 from framework.backtest.report import write_report
@@ -76,7 +75,7 @@ def backtest(
     plan = plan_for(
         strategy,
         data,
-        ml=ml_of(ml, is_lean=is_lean),
+        ml=ml,
         latency=latency,
         settings=main,
         instrument_id=instrument,
@@ -87,8 +86,6 @@ def backtest(
         keep=_new(keep),
         is_lean=is_lean,
     )
-    if is_lean:
-        check_lean(plan)
     _check_writable("--report", report)
     _check_writable("--png", png)
     with quiet(), progress_bar(is_quiet=is_json) as on_progress:
@@ -133,11 +130,6 @@ def _run(plan: Plan, on_progress: Progress, *, is_whole: bool) -> tuple[Backtest
         return found, []
     has_predictions = source.kind not in (OFF, LIVE)
     return with_capacity(found), over_latencies(plan, source, LATENCY_GRID_MS, on_progress) if has_predictions else []
-
-
-def ml_of(ml: str, *, is_lean: bool) -> str:
-    """Return where predictions come from: a lean backtest has none, so its default is off."""
-    return OFF if is_lean and ml == MODEL else ml
 
 
 def _read_time(option: str, text: str | None) -> int | None:

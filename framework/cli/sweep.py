@@ -25,7 +25,6 @@ from framework.cli.backtest import (
     SeedOption,
     SettingsOption,
     StrategyOption,
-    ml_of,
     quiet,
 )
 from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption, read_config
@@ -82,7 +81,7 @@ def sweep(
     plan = plan_for(
         strategy,
         data,
-        ml=ml_of(ml, is_lean=is_lean),
+        ml=ml,
         latency=latency,
         settings=main,
         instrument_id=instrument,
@@ -98,16 +97,11 @@ def sweep(
     )
     with quiet(), progress_bar(is_quiet=is_json) as on_progress:
         runner = Runner(on_progress=on_progress, on_try=lambda: _count(plan), backend=backend, address=address, workers=workers)
-        if is_walk:
-            steps = walk_forward(plan, grid, out, runner, goal=goal)
-        else:
-            table = run_sweep(plan, grid, out, runner)
-    if is_walk:
-        _say_steps(steps, out, goal, is_json=is_json)
-    elif is_json:
-        say_json({"out": str(out), "points": len(table), "failed": int((table["error"] != "").sum()), "best": table.head(1).to_dicts()})
+        found = walk_forward(plan, grid, out, runner, goal=goal) if is_walk else run_sweep(plan, grid, out, runner)
+    if isinstance(found, pl.DataFrame):
+        _say_points(found, out, is_json=is_json)
     else:
-        say(_view(table, out))
+        _say_steps(found, out, goal, is_json=is_json)
     return 0
 
 
@@ -117,6 +111,13 @@ def _check(backend: str, goal: str, out: Path) -> None:
             raise ConfigError(f"{name}: found {foreign(value, 40)}; allowed {', '.join(allowed)}")
     if out.suffix != ".parquet" or not out.parent.is_dir():
         raise ConfigError(f"--out {out}: allowed a name that ends in .parquet, in a folder that is there")
+
+
+def _say_points(table: pl.DataFrame, out: Path, *, is_json: bool) -> None:
+    if is_json:
+        say_json({"out": str(out), "points": len(table), "failed": int((table["error"] != "").sum()), "best": table.head(1).to_dicts()})
+    else:
+        say(_view(table, out))
 
 
 def _say_steps(steps: Sequence[Step], out: Path, goal: str, *, is_json: bool) -> None:
