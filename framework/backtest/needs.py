@@ -11,7 +11,7 @@ from framework.market.formats.source import Source, holds
 from framework.messages import BookSnapshot, MarketEvent, TradeTick
 from framework.model import NS_PER_S
 from framework.operations.deployments import Deployment
-from framework.strategy import Strategy
+from framework.strategy import overrides
 
 NEEDS: Final[dict[str, tuple[type[MarketEvent], str]]] = {"on_dom": (BookSnapshot, "books"), "on_trade_tick": (TradeTick, "trades")}
 """What a hook is called for. Bars are built from trades or mids where none are recorded, so `on_bar` is always called."""
@@ -19,7 +19,7 @@ NEEDS: Final[dict[str, tuple[type[MarketEvent], str]]] = {"on_dom": (BookSnapsho
 
 def check_data(deployment: Deployment, sources: Sequence[Source], events: Iterator[MarketEvent]) -> None:
     """Raise `ConfigError` if the recordings lack what the strategy's hooks are called for. Reads until each was seen."""
-    wanted = {kind: (hook, words) for hook, (kind, words) in NEEDS.items() if _overrides(deployment.strategy_class, hook)}
+    wanted = {kind: (hook, words) for hook, (kind, words) in NEEDS.items() if overrides(deployment.strategy_class, hook)}
     name, instrument_id = deployment.file.name, deployment.file.instrument_id
     while wanted:
         event = next(events, None)
@@ -44,10 +44,6 @@ def check_span(sources: Sequence[Source], from_ns: int | None, to_ns: int | None
         raise ConfigError(f"--from {_time(from_ns)}: nothing comes after it; {there}")
     if to_ns is not None and to_ns <= start_ns:
         raise ConfigError(f"--to {_time(to_ns)}: nothing comes before it; {there}")
-
-
-def _overrides(strategy_class: type[Strategy], hook: str) -> bool:
-    return getattr(strategy_class, hook) is not getattr(Strategy, hook)
 
 
 def _time(ns: int) -> str:

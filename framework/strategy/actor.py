@@ -35,6 +35,11 @@ ON_DEMAND: Final[dict[type[Message], str]] = {TradeTick: "on_trade_tick", Bar: "
 """Messages that are frequent and change no state: subscribed to only if the strategy overrides the hook."""
 
 
+def overrides(strategy_class: type[Strategy], hook: str) -> bool:
+    """Return whether a strategy listens: it has a hook of its own."""
+    return getattr(strategy_class, hook) is not getattr(Strategy, hook)
+
+
 class StrategyActor(Actor):
     """Deliver the messages of a strategy's instrument to its hooks, its own orders, fills and positions only.
 
@@ -61,7 +66,7 @@ class StrategyActor(Actor):
     def on_start(self) -> None:
         """Subscribe, then start the strategy."""
         bus, instrument_id = self.strategy.context.bus, self.strategy.instrument.instrument_id
-        overridden = [kind for kind, hook in ON_DEMAND.items() if getattr(type(self.strategy), hook) is not getattr(Strategy, hook)]
+        overridden = [kind for kind, hook in ON_DEMAND.items() if overrides(type(self.strategy), hook)]
         for message_type in (*SUBSCRIPTIONS, *overridden):
             bus.subscribe(self.name, message_type, instrument_id)
         self.strategy.on_start()

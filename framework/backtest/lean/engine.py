@@ -41,7 +41,7 @@ from framework.model import NS_PER_S
 from framework.operations.options import Summary
 from framework.operations.trading_process import WIND_DOWN_S
 from framework.progress import Progress
-from framework.strategy import IdSequence, MLStrategy, Strategy, StrategyActor, StrategyContext
+from framework.strategy import IdSequence, MLStrategy, StrategyActor, StrategyContext, overrides
 from framework.venues.paper import PaperVenue
 
 COLLECT_AFTER: Final = 50_000
@@ -56,7 +56,7 @@ def check_lean(plan: Plan) -> None:
         raise ConfigError(f"--lean: {cls.__name__} asks for predictions, or --ml for some, and a lean backtest has none; leave --lean out")
     if plan.keep is not None:
         raise ConfigError("--lean: a lean backtest has no journal that --keep could keep; leave --lean out")
-    if cls.on_bar is not Strategy.on_bar:
+    if overrides(cls, "on_bar"):
         raise ConfigError(f"--lean: {cls.__name__} listens to bars, and a lean backtest builds none; leave --lean out")
     if paper.queue_model == "fifo" or paper.feed_latency_ms:
         raise ConfigError("--lean: paper.queue_model fifo and paper.feed_latency_ms need the whole backtest; leave --lean out")
@@ -153,7 +153,7 @@ class _LeanRun:
         )
         self._strategy = plan.deployment.strategy_class(context, plan.deployment.parameters)
         self._hear: Callable[[Message], None] = StrategyActor(self._strategy).handle
-        self._wants_trades = type(self._strategy).on_trade_tick is not Strategy.on_trade_tick
+        self._wants_trades = overrides(type(self._strategy), "on_trade_tick")
 
     def run(self, on_progress: Progress) -> Run:
         """Run to the end of the recording."""
