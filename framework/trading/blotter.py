@@ -20,13 +20,13 @@ from framework.messages import (
     SubmitOrder,
     TradingStateChanged,
 )
-from framework.model import NS_PER_S, Instrument, Liquidity, OrderStatus, TradingState
+from framework.model import NS_PER_S, Instrument, OrderStatus, TradingState
 from framework.trading.contingent import Contingencies
 from framework.trading.exposure import Exposure
 from framework.trading.journal import Journal, Record
 from framework.trading.losses import LossBook
-from framework.trading.orders import REPLACEABLE, Effect, Order
-from framework.trading.portfolio import Portfolio
+from framework.trading.orders import NO_CHANGE, REPLACEABLE, Effect, Order
+from framework.trading.portfolio import Portfolio, fill_of
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked, RunStarted
 from framework.trading.reducing import Reducing
 
@@ -181,7 +181,7 @@ class Blotter:
             self.counts["reports_of_unknown_orders"] += 1
             return Effect.ANOMALY, ()
         effect = order.apply(self._as_believed(order, report))
-        if effect in (Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE):
+        if effect in NO_CHANGE:
             self.counts[f"reports_{effect.lower()}"] += 1
             return effect, ()
         if effect is Effect.LATE_FILL:
@@ -210,19 +210,7 @@ class Blotter:
     def _book_fill(self, order: Order, report: ExecutionReport) -> tuple[Filled, PositionChanged]:
         self.counts["fills"] += 1
         intent = order.intent
-        fill = Filled(
-            client_order_id=intent.client_order_id,
-            trade_id=report.trade_id,
-            strategy_id=intent.strategy_id,
-            instrument_id=intent.instrument_id,
-            ts_event=report.ts_event,
-            side=intent.side,
-            quantity=report.last_quantity,
-            price_ticks=report.last_ticks,
-            fee=report.fee,
-            liquidity=report.liquidity or Liquidity.TAKER,
-            decision_id=intent.decision_id,
-        )
+        fill = fill_of(intent, report)
         position = self.portfolio.book(intent.strategy_id, intent.instrument_id)
         quantity = position.quantity
         net = position.net_realized if quantity == 0 else None

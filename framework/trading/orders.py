@@ -92,6 +92,10 @@ class Effect(StrEnum):
     UNBOOKABLE = "UNBOOKABLE"
 
 
+NO_CHANGE: Final = frozenset({Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE})
+"""What leaves the order as it was."""
+
+
 def is_held(intent: SubmitOrder) -> bool:
     """Return whether Execution holds an order like this before a venue hears of it: a stop, or a leg that waits for its entry."""
     return intent.order_type in _STOPS or bool(intent.parent_id)
@@ -171,7 +175,7 @@ class Order:
 
     # --- what we ask for -------------------------------------------------------------------------------------------------
 
-    def request_cancel(self, ts_event: int = 0) -> None:
+    def request_cancel(self, ts_event: int) -> None:
         """Note that a cancel is on its way since then (not while UNKNOWN: that stays until there is evidence)."""
         if self.status in CANCELABLE:
             self.status, self.ts_event = OrderStatus.PENDING_CANCEL, max(self.ts_event, ts_event)

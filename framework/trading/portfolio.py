@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Final
 
-from framework.messages import Filled, PositionChanged
-from framework.model import Instrument
+from framework.messages import ExecutionReport, Filled, PositionChanged, SubmitOrder
+from framework.model import Instrument, Liquidity
 
 MICRO: Final = 1_000_000
 Key = tuple[str, str]
@@ -76,6 +76,23 @@ class Position:
             value = _EXACT.multiply(_EXACT.multiply(instrument.tick_size, instrument.multiplier), instrument.lot_size)
             self._micro_value = _EXACT.divide(value, Decimal(MICRO))
         return _EXACT.multiply(self._micro_value, Decimal(micro_tick_lots))
+
+
+def fill_of(intent: SubmitOrder, report: ExecutionReport) -> Filled:
+    """Return the execution that a report tells of, as an event of its order."""
+    return Filled(
+        client_order_id=intent.client_order_id,
+        trade_id=report.trade_id,
+        strategy_id=intent.strategy_id,
+        instrument_id=intent.instrument_id,
+        ts_event=report.ts_event,
+        side=intent.side,
+        quantity=report.last_quantity,
+        price_ticks=report.last_ticks,
+        fee=report.fee,
+        liquidity=report.liquidity or Liquidity.TAKER,
+        decision_id=intent.decision_id,
+    )
 
 
 class Portfolio:

@@ -88,7 +88,7 @@ class Desk:
             case Cancel(name):
                 order = self.orders[name]
                 self.canceled.append(name)
-                order.request_cancel()
+                order.request_cancel(0)
             case Shrink(name, quantity):
                 order = self.orders[name]
                 self.shrunk.append((name, quantity))

@@ -72,7 +72,7 @@ def test_a_fill_after_a_cancel_is_booked_and_flagged() -> None:
 
 def test_a_lost_answer_makes_it_unknown_and_only_evidence_ends_that() -> None:
     order = after(report(ReportKind.LOST))
-    order.request_cancel()
+    order.request_cancel(0)
 
     assert order.status is OrderStatus.UNKNOWN
     assert order.open_quantity == 10
@@ -84,7 +84,7 @@ def test_a_lost_answer_makes_it_unknown_and_only_evidence_ends_that() -> None:
 
 def test_a_fill_during_a_pending_cancel_keeps_it_pending() -> None:
     order = after(report(ReportKind.ACCEPTED))
-    order.request_cancel()
+    order.request_cancel(0)
     order.apply(report(ReportKind.FILLED, 3, "t1"))
 
     assert order.status is OrderStatus.PENDING_CANCEL
@@ -92,7 +92,7 @@ def test_a_fill_during_a_pending_cancel_keeps_it_pending() -> None:
 
 def test_a_rejected_cancel_of_a_partly_filled_order_returns_it_to_partly_filled() -> None:
     order = after(report(ReportKind.FILLED, 3, "t1"))
-    order.request_cancel()
+    order.request_cancel(0)
     order.apply(report(ReportKind.CANCEL_REJECTED))
 
     assert order.status is OrderStatus.PARTIALLY_FILLED
@@ -100,7 +100,7 @@ def test_a_rejected_cancel_of_a_partly_filled_order_returns_it_to_partly_filled(
 
 def test_a_refused_cancel_of_an_order_that_was_never_acknowledged_does_not_acknowledge_it() -> None:
     order = after()
-    order.request_cancel()
+    order.request_cancel(0)
     order.apply(report(ReportKind.CANCEL_REJECTED))
 
     assert order.status is OrderStatus.SUBMITTED
@@ -228,7 +228,7 @@ def test_a_confirmation_that_was_overtaken_by_a_later_one_is_old_news() -> None:
 def test_what_a_venue_says_again_is_known_whatever_the_order_waits_for(status: OrderStatus) -> None:
     order = after(accepted := report(ReportKind.ACCEPTED, venue_order_id="v1"))
     if status is OrderStatus.PENDING_CANCEL:
-        order.request_cancel()
+        order.request_cancel(0)
     elif status is OrderStatus.PENDING_REPLACE:
         order.request_replace(change(quantity=5))
     elif status is OrderStatus.CANCELED:
@@ -283,7 +283,7 @@ def test_a_lost_answer_to_a_change_is_unknown_at_its_worst_until_the_venue_tells
 
 def test_a_cancel_overrules_a_change_under_way() -> None:
     order = changing(quantity=5)
-    order.request_cancel()
+    order.request_cancel(0)
     order.apply(report(ReportKind.REPLACED, revision=1, quantity=5))
     assert (order.status, order.open_quantity) == (OrderStatus.PENDING_CANCEL, 5)
 
@@ -349,7 +349,7 @@ def test_what_goes_to_the_venue_is_a_plain_order_with_the_present_terms(
 
 def test_a_held_order_that_is_canceled_is_over() -> None:
     order = Order(stop())
-    order.request_cancel()
+    order.request_cancel(0)
     assert order.status is OrderStatus.SUSPENDED
 
     order.apply(report(ReportKind.CANCELED))
@@ -482,7 +482,7 @@ class AnyVenue(RuleBasedStateMachine):
 
     @rule()
     def cancel(self) -> None:
-        self.order.request_cancel()
+        self.order.request_cancel(0)
         self.reference.cancel()
 
     @rule(quantity=st.none() | st.integers(1, 12), limit_ticks=st.none() | st.integers(95, 105))

@@ -208,7 +208,7 @@ def test_whatever_the_line_does_orders_are_exact_once_the_venue_was_asked(seed: 
             orders[intent.client_order_id] = Order(intent)
             venue.submit(intent)
         elif name != "none" and rng.random() < 0.5:
-            orders[name].request_cancel()
+            orders[name].request_cancel(0)
             venue.cancel(name)
         middle = rng.randint(98, 102)
         venue.on_market(book((middle - 1,), (middle + 1,), sequence=sequence))

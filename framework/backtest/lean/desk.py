@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -23,12 +23,10 @@ from framework.messages import (
     SubmitList,
     SubmitOrder,
 )
-from framework.model import Instrument, Liquidity, OrderStatus, OrderType
-from framework.trading.orders import REPLACEABLE, Effect, Order, is_held
-from framework.trading.portfolio import Portfolio
+from framework.model import Instrument, OrderStatus, OrderType
+from framework.trading.orders import NO_CHANGE, REPLACEABLE, Order, is_held
+from framework.trading.portfolio import Portfolio, fill_of
 from framework.venues.port import Venue
-
-_NO_CHANGE: Final = (Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE)
 
 
 class LeanDesk:
@@ -121,7 +119,7 @@ class LeanDesk:
 
     def _on_report(self, report: ExecutionReport) -> None:
         order = self.open.get(report.client_order_id)
-        if order is None or order.apply(report) in _NO_CHANGE:
+        if order is None or order.apply(report) in NO_CHANGE:
             return
         self._tell(order.update())
         if report.kind is ReportKind.FILLED:
@@ -132,19 +130,7 @@ class LeanDesk:
                 self.gate.recent.forget(order.intent.strategy_id, order.intent.instrument_id, report.client_order_id)
 
     def _book(self, intent: SubmitOrder, report: ExecutionReport) -> None:
-        fill = Filled(
-            client_order_id=intent.client_order_id,
-            trade_id=report.trade_id,
-            strategy_id=intent.strategy_id,
-            instrument_id=intent.instrument_id,
-            ts_event=report.ts_event,
-            side=intent.side,
-            quantity=report.last_quantity,
-            price_ticks=report.last_ticks,
-            fee=report.fee,
-            liquidity=report.liquidity or Liquidity.TAKER,
-            decision_id=intent.decision_id,
-        )
+        fill = fill_of(intent, report)
         self.fills.append(fill)
         self.mail.append(fill)
         self.mail.append(self.portfolio.apply(fill))
