@@ -19,11 +19,11 @@ from framework.errors import IntegrityError, TidebookError
 from framework.messages import Message
 from framework.trading import records as own_records
 from framework.trading.records import SnapshotTaken
-from framework.trading.store import BY_ID, SCHEMA_VERSION, Deployment, Store, guarded
+from framework.trading.store import OF_IDS, OF_ORDERS, SCHEMA_VERSION, Deployment, Store, guarded
 
 __all__ = ["SCHEMA_VERSION", "Deployment", "Journal", "Record", "Snapshot", "is_kind", "is_recordable", "link"]
-_OF_ORDER: Final = "WHERE kind IN ('SubmitOrder', 'ExecutionReport') AND record_key = ?"
-_CHANGES: Final = f"WHERE kind IN ({BY_ID}) AND kind = 'ReplaceOrder' AND record_key = ?"
+_OF_ORDER: Final = f"WHERE kind IN {OF_ORDERS} AND record_key = ?"
+_CHANGES: Final = f"WHERE kind IN {OF_IDS} AND kind = 'ReplaceOrder' AND record_key = ?"
 _COLUMNS: Final = "seq, kind, record_key, ts_event, body"
 SNAPSHOTS_KEPT: Final = 2
 

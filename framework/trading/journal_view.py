@@ -12,12 +12,10 @@ import msgspec
 
 from framework.errors import IntegrityError, StartRefused, StorageError
 from framework.messages import Feedback, Message
+from framework.trading.store import OF_IDS, OF_ORDERS
 
 Kind = TypeVar("Kind", bound=Message)
 _LAST: Final = 2**62
-OF_ORDERS: Final = ("SubmitOrder", "ExecutionReport")
-OF_IDS: Final = ("CancelOrder", "DecisionClosed", "DecisionMade", "OrderUpdated", "PredictionFailed", "PredictionReceived", "ReplaceOrder")
-"""Kinds that have an index over their keys (`framework.trading.store`)."""
 
 
 class JournalView:

@@ -14,8 +14,9 @@ from framework.messages import Feedback
 
 SCHEMA_VERSION: Final = 2
 OLDER_VERSIONS: Final = ("1",)
-BY_ID: Final = "'CancelOrder', 'DecisionClosed', 'DecisionMade', 'OrderUpdated', 'PredictionFailed', 'PredictionReceived', 'ReplaceOrder'"
-"""Kinds that are looked up by their id, beside those of orders. SQLite uses the index where a question names just these."""
+OF_ORDERS: Final = ("SubmitOrder", "ExecutionReport")
+OF_IDS: Final = ("CancelOrder", "DecisionClosed", "DecisionMade", "OrderUpdated", "PredictionFailed", "PredictionReceived", "ReplaceOrder")
+"""Kinds with an index over their keys, one index each. SQLite uses it where a question names just these, as a tuple is written."""
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (
@@ -23,8 +24,8 @@ CREATE TABLE IF NOT EXISTS records (
     body BLOB NOT NULL, chain BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS records_by_kind ON records (kind, seq);
-CREATE INDEX IF NOT EXISTS records_of_orders ON records (record_key, seq) WHERE kind IN ('SubmitOrder', 'ExecutionReport');
-CREATE INDEX IF NOT EXISTS records_by_id ON records (record_key, seq) WHERE kind IN ({BY_ID});
+CREATE INDEX IF NOT EXISTS records_of_orders ON records (record_key, seq) WHERE kind IN {OF_ORDERS};
+CREATE INDEX IF NOT EXISTS records_by_id ON records (record_key, seq) WHERE kind IN {OF_IDS};
 CREATE TABLE IF NOT EXISTS snapshots (seq INTEGER PRIMARY KEY, chain BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS deployments (
     name TEXT PRIMARY KEY, body TEXT NOT NULL, digest TEXT NOT NULL, deployed_ns INTEGER NOT NULL

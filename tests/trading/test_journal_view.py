@@ -9,7 +9,8 @@ import pytest
 
 from framework.messages import FailureReason, PredictionFailed
 from framework.trading.journal import Journal
-from framework.trading.journal_view import OF_IDS, OF_ORDERS, view_journal
+from framework.trading.journal_view import view_journal
+from framework.trading.store import OF_IDS, OF_ORDERS
 
 
 def failed(number: int) -> PredictionFailed:
