@@ -45,7 +45,7 @@ def strategy_status(process: TradingProcess, hosted: Hosted) -> StrategyStatus:
     file = hosted.deployment.file
     instrument = process.market.instruments[file.instrument_id]
     position = process.desk.execution.portfolio.position(file.name, file.instrument_id)
-    mark = _mid(process.desk.execution.last_book(file.instrument_id))
+    mark = mid_of(process.desk.execution.last_book(file.instrument_id))
     now_ns = process.desk.clock.now_ns()
     predictions = tuple(_last_prediction(one, now_ns) for one in process.tally.last_predictions.get(file.name, ()))
     return StrategyStatus(
@@ -172,11 +172,12 @@ def _ladder(process: TradingProcess, instrument: Instrument) -> Ladder:
 
 
 def _unrealized(process: TradingProcess, key: tuple[str, str]) -> Decimal:
-    mark = _mid(process.desk.execution.last_book(key[1]))
+    mark = mid_of(process.desk.execution.last_book(key[1]))
     return process.desk.execution.portfolio.position(*key).unrealized_pnl(mark) if mark is not None else Decimal(0)
 
 
-def _mid(book: BookSnapshot | None) -> float | None:
+def mid_of(book: BookSnapshot | None) -> float | None:
+    """Return the mid of a book in ticks, None without one or where a side is empty."""
     if book is None or not (book.bid_ticks and book.ask_ticks):
         return None
     return (book.bid_ticks[0] + book.ask_ticks[0]) / 2

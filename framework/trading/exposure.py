@@ -73,7 +73,7 @@ class Exposure:
             key = (share.instrument_id, share.side)
             self._prices.setdefault(key, {})[client_order_id] = share.price_ticks
             before = self._best.get(key)
-            self._best[key] = share.price_ticks if before is None else _better(share.side)((before, share.price_ticks))
+            self._best[key] = share.price_ticks if before is None else better(share.side)((before, share.price_ticks))
 
     def _count(self, share: _Share, sign: int) -> None:
         for strategy_id in (share.strategy_id, None):
@@ -94,12 +94,13 @@ def resting_price(order: Order) -> int | None:
         return None
     asked = order.changing.limit_ticks if order.changing is not None else None
     prices = [price for price in (order.limit_ticks, asked) if price is not None]
-    return _better(intent.side)(prices) if prices else None
+    return better(intent.side)(prices) if prices else None
 
 
-def _better(side: Side) -> Callable[[Iterable[int]], int]:
+def better(side: Side) -> Callable[[Iterable[int]], int]:
+    """Return what takes the best of prices of our own orders of a side."""
     return max if side is Side.BUY else min
 
 
 def _best(side: Side, prices: dict[str, int]) -> int | None:
-    return _better(side)(prices.values()) if prices else None
+    return better(side)(prices.values()) if prices else None

@@ -61,9 +61,9 @@ class MarketColumns(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Message, ...]
 
     @property
-    def memory_bytes(self) -> int:
-        """Return the size of the arrays."""
-        return sum(column.nbytes for column in (self.times, self.kinds, self.places, self.book_facts, self.levels, self.trades))
+    def accepted(self) -> int:
+        """Return how many events passed the checks of the market, as a whole run counts them."""
+        return int((self.kinds <= PASSED).sum())
 
     def instants(self) -> Iterator[Instant]:
         """Yield everything that is heard at one time together."""

@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from framework.backtest.engine import OFF, Plan, Run, Source
-from framework.backtest.lean.columns import CHUNK, TRADE, Instant, MarketColumns, read_columns
+from framework.backtest.lean.columns import CHUNK, Instant, MarketColumns, read_columns
 from framework.backtest.lean.desk import LeanDesk
 from framework.backtest.lean.dom import LazyDom
 from framework.backtest.lean.gate import unchecked
@@ -39,6 +40,7 @@ from framework.messages import (
 )
 from framework.model import NS_PER_S
 from framework.operations.options import Summary
+from framework.operations.reporting import mid_of
 from framework.operations.trading_process import WIND_DOWN_S
 from framework.progress import Progress
 from framework.strategy import IdSequence, MLStrategy, StrategyActor, StrategyContext, overrides
@@ -67,8 +69,11 @@ def check_lean(plan: Plan) -> None:
 def run_lean(plan: Plan, on_progress: Progress) -> Run:
     """Read the recordings of a plan and run it lean. Blocks. The recordings of the last plan of this process are kept for the next one."""
     check_lean(plan)
-    columns = _columns(plan.data, plan.deployment.file.instrument_id, plan.from_ns, plan.to_ns, _Said(on_progress))
-    return execute_lean(plan, columns, on_progress)
+    instrument_id = plan.deployment.file.instrument_id
+    kept = _kept(plan.data, tuple(map(_written_ns, plan.data)), instrument_id, plan.from_ns, plan.to_ns)
+    if not kept:
+        kept.append(read_columns(plan.data, instrument_id, on_progress, from_ns=plan.from_ns, to_ns=plan.to_ns))
+    return execute_lean(plan, kept[0], on_progress)
 
 
 def execute_lean(plan: Plan, columns: MarketColumns, on_progress: Progress) -> Run:
@@ -89,22 +94,15 @@ def _calm_collector() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-class _Said:
-    """Progress that is no part of what was asked for: a reading that is kept does not depend on who looked."""
-
-    def __init__(self, on_progress: Progress) -> None:
-        self.say = on_progress
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Said)
-
-    def __hash__(self) -> int:
-        return 0
-
-
 @lru_cache(maxsize=1)
-def _columns(data: tuple[Path, ...], instrument_id: str, from_ns: int | None, to_ns: int | None, said: _Said) -> MarketColumns:
-    return read_columns(data, instrument_id, said.say, from_ns=from_ns, to_ns=to_ns)
+def _kept(*_read: object) -> list[MarketColumns]:
+    """Return the place of what was read for the last plan of this process: what recordings, as they were written, and which part."""
+    return []
+
+
+def _written_ns(path: Path) -> int:
+    """Return when a recording was last written; 0 for a name that is no file (of the catalogue)."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _nothing(_: Message) -> None:
@@ -266,19 +264,18 @@ class _LeanRun:
     def _result(self, end_ns: int, wall_s: float) -> Run:
         columns, desk = self._columns, self._desk
         position = desk.portfolio.position(self._plan.deployment.file.name, self._instrument.instrument_id)
-        book = self._gate.book
-        mark = (book.bid_ticks[0] + book.ask_ticks[0]) / 2 if book and book.bid_ticks and book.ask_ticks else position.average_ticks
+        mark = mid_of(self._gate.book)
         start_ns = int(columns.times[0]) if len(columns.times) else 0
         self._tape.orders, self._tape.fills = desk.orders, desk.fills
         self._tape.put_touch(self._instrument.instrument_id, columns.book_facts, columns.levels)
         summary = Summary(
-            events=int((columns.kinds <= TRADE).sum()) + sum(1 for one in columns.others if isinstance(one, SessionChanged)),
+            events=columns.accepted,
             decisions=len(self._tape.decisions),
             orders=desk.sent,
             fills=len(desk.fills),
             position=position.quantity,
             realized_pnl=position.realized_pnl,
-            unrealized_pnl=position.unrealized_pnl(mark),
+            unrealized_pnl=position.unrealized_pnl(mark) if mark is not None else Decimal(0),
             fees=position.fees,
             reason="the recording is over",
             market_time_s=(end_ns - start_ns) / NS_PER_S,

@@ -5,8 +5,8 @@ The order and the words are those of `framework.trading.risk.checks`; a setting 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -14,10 +14,11 @@ import msgspec
 from framework.config import AccountLimits, RiskLimits, ScopeLimits
 from framework.messages import BookSnapshot, ReplaceOrder, SubmitOrder, TradeTick
 from framework.model import NS_PER_S, Side
-from framework.trading.exposure import resting_price
+from framework.trading.exposure import better, resting_price
 from framework.trading.orders import Order
-from framework.trading.risk.windows import MINUTE_NS, Recent
+from framework.trading.risk.windows import MINUTE_NS, Recent, Window
 
+ZERO: Final = Decimal(0)
 _MONEY: Final = (
     "max_order_notional",
     "max_notional_per_minute",
@@ -49,9 +50,7 @@ class LeanGate:
         self._limits = limits
         self._window_ns = round(limits.duplicate_window_s * NS_PER_S)
         self._age_ns = round(limits.max_book_age_s * NS_PER_S)
-        self._second: deque[int] = deque()
-        self._minute: deque[int] = deque()
-        self._cancels: deque[int] = deque()
+        self._second, self._minute, self._cancels = Window(NS_PER_S), Window(MINUTE_NS), Window(NS_PER_S)
         self.recent = Recent()
         self.book: BookSnapshot | None = None
         self.trade: TradeTick | None = None
@@ -102,16 +101,16 @@ class LeanGate:
 
     def note(self, order: SubmitOrder, now_ns: int) -> None:
         """Count an order that left."""
-        self._second.append(now_ns)
-        self._minute.append(now_ns)
+        self._second.add(now_ns, ZERO)
+        self._minute.add(now_ns, ZERO)
         self.recent.note(order, now_ns)
 
     def denial_of_cancel(self, now_ns: int) -> str:
         """Return why no other cancel may go now; empty: it may, and counts."""
-        count, most = _count(self._cancels, NS_PER_S, now_ns), self._limits.max_cancels_per_second
+        count, most = len(self._cancels.prune(now_ns)), self._limits.max_cancels_per_second
         if count >= most:
             return f"CANCEL_RATE last_second={count} limit={most}"
-        self._cancels.append(now_ns)
+        self._cancels.add(now_ns, ZERO)
         return ""
 
     def marketable_limit(self, side: Side, open_orders: Mapping[str, Order]) -> int:
@@ -152,7 +151,7 @@ class LeanGate:
 
     def _often(self, now_ns: int) -> str:
         limits = self._limits
-        of_second, of_minute = _count(self._second, NS_PER_S, now_ns), _count(self._minute, MINUTE_NS, now_ns)
+        of_second, of_minute = (len(window.prune(now_ns)) for window in (self._second, self._minute))
         if of_second >= limits.max_orders_per_second:
             return f"ORDER_RATE last_second={of_second} limit={limits.max_orders_per_second}"
         if limits.max_orders_per_minute and of_minute >= limits.max_orders_per_minute:
@@ -192,10 +191,4 @@ def _waiting(open_orders: Mapping[str, Order], side: Side) -> int:
 def _best_resting(open_orders: Mapping[str, Order], side: Side) -> int | None:
     resting = (resting_price(order) for order in open_orders.values() if order.intent.side is side)
     prices = [price for price in resting if price is not None]
-    return None if not prices else max(prices) if side is Side.BUY else min(prices)
-
-
-def _count(times: deque[int], span_ns: int, now_ns: int) -> int:
-    while times and now_ns - times[0] >= span_ns:
-        times.popleft()
-    return len(times)
+    return better(side)(prices) if prices else None

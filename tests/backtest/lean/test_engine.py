@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -13,13 +14,14 @@ import pytest
 
 from framework.backtest.engine import Plan, Run, Source, execute
 from framework.backtest.lean.columns import read_columns
-from framework.backtest.lean.engine import check_lean, execute_lean
+from framework.backtest.lean.engine import check_lean, execute_lean, run_lean
 from framework.backtest.research import plan_for
 from framework.config import MainConfig, PaperConfig, RiskLimits
 from framework.errors import ConfigError, StartRefused
 from framework.messages import DomUpdated
 from framework.model import Side, TimeInForce
 from framework.strategy import Strategy
+from tests.flows.harness import record_market
 
 MakePlan = Callable[..., Plan]
 LIMITS = RiskLimits(max_orders_per_second=3, max_cancels_per_second=2, price_collar_ticks=8)
@@ -112,6 +114,17 @@ def test_the_prices_that_figures_are_made_of_are_the_same(plan: MakePlan) -> Non
         assert np.array_equal(*(getattr(touch, name) for touch in touches))
     assert run.tape.decisions == whole.tape.decisions
     assert (run.start_ns, run.summary.events) == (whole.start_ns, whole.summary.events)
+
+
+def test_a_recording_that_was_written_anew_is_read_anew(plan: MakePlan, tmp_path: Path) -> None:
+    made, path = replace(plan(), is_lean=True), tmp_path / "market"
+    found = []
+    for seed in (21, 22):
+        shutil.rmtree(path, ignore_errors=True)
+        record_market(path, seed=seed, duration_s=20.0)
+        found.append(run_lean(replace(made, data=(path,)), silent).tape.touch("TIDE.SIM").mid_ticks)
+
+    assert not np.array_equal(*found)
 
 
 class Eager(Strategy):
