@@ -6,9 +6,10 @@ is compared with the run's fact by fact, so that the gap between both has a firs
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -66,12 +67,11 @@ class Twin(msgspec.Struct, frozen=True, kw_only=True):
         return self.diff.unexplained == 0
 
 
-@dataclass(frozen=True, slots=True)
 class InOrder:
     """The round trips of a run, one after the other as they were; from the start again when there are no more."""
 
-    round_trips_ms: Sequence[float]
-    drawn: list[int] = field(default_factory=lambda: [0])
+    def __init__(self, round_trips_ms: Sequence[float]) -> None:
+        self._next_ms = itertools.cycle(round_trips_ms)
 
     @property
     def name(self) -> str:
@@ -81,9 +81,7 @@ class InOrder:
     def draw_ms(self, random: np.random.Generator, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """Return the next `count`."""
         del random
-        places = (self.drawn[0] + np.arange(count)) % len(self.round_trips_ms)
-        self.drawn[0] += count
-        return np.asarray(self.round_trips_ms, np.float64)[places]
+        return np.fromiter(itertools.islice(self._next_ms, count), np.float64, count)
 
 
 def plan_twin(

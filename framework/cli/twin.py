@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Group
 from rich.table import Table
@@ -68,7 +69,7 @@ def twin(
         with quiet(), progress_bar(is_quiet=is_json) as on_progress:
             found = run_twin(plan, run_dir, wanted, on_progress)
     if is_json:
-        say_json({**_plain(found), "gap": gap(found.run, found.twin)})
+        say_json(msgspec.structs.asdict(found) | {"gap": gap(found.run, found.twin)})
     else:
         say(twin_view(found))
     return 0 if found.is_as_asked else IntegrityError.exit_code
@@ -91,10 +92,6 @@ def twin_view(found: Twin) -> Group:
         table.add_row(_LABELS[name], *(f"{getattr(side, name):,{digits}}" for side in (found.run, found.twin)), f"{more:+,{digits}}")
     asked = f"{found.unanswered:,} times the twin asked where the run received no prediction (it failed, or was not asked for).\n"
     return Group(table, Text(asked if found.unanswered else ""), diff_view(found.diff))
-
-
-def _plain(found: Twin) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in found.__struct_fields__}
 
 
 def _new(keep: Path | None) -> Path | None:
