@@ -62,8 +62,7 @@ def choose_refit(job: TrainingJob, registry: Registry, champion: ModelBundle | N
 
 def _since_full(registry: Registry) -> int:
     """Return how many warm refits the newest version is away from a full one."""
-    newest = next(iter(registry.versions()), {})
-    return int(newest.get("refit", {}).get("since_full", 0))
+    return int(registry.newest_facts().get("refit", {}).get("since_full", 0))
 
 
 def _objection(job: TrainingJob, registry: Registry, champion: ModelBundle | None, prepared: Sequence[Prepared]) -> str:

@@ -209,6 +209,14 @@ class Registry:
         standing = self.standing()
         return tuple({"version": name, **_place(name, standing), **self._summary(name)} for name in self._names())
 
+    def newest_facts(self) -> dict[str, Any]:
+        """Return what the manifest of the newest version says, whatever state its files are in; nothing where there is no sound one."""
+        name = next(iter(self._names()), None)
+        try:
+            return self.manifest(name).facts if name is not None else {}
+        except (UnknownVersion, IntegrityError):
+            return {}
+
     def _summary(self, version: str) -> dict[str, Any]:
         try:
             manifest = self.manifest(version)
