@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -175,8 +177,9 @@ def test_nobody_below_app_reads_the_wall_clock_or_draws_at_random() -> None:
     assert wrong == []
 
 
-def test_importing_the_trading_process_loads_no_learning_library() -> None:
-    script = "import sys, framework.app; print([m for m in ('sklearn', 'lightgbm', 'hmmlearn', 'numba', 'ml_actor') if m in sys.modules])"
+@pytest.mark.parametrize("entry", ["framework.app", "framework.cli.door"])
+def test_importing_the_trading_process_or_a_verb_loads_no_learning_library(entry: str) -> None:
+    script = f"import sys, {entry}; print([m for m in ('sklearn', 'lightgbm', 'hmmlearn', 'numba', 'ml_actor') if m in sys.modules])"
 
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
 

@@ -13,7 +13,7 @@ from framework.backtest.capacity import capacity, plain
 from framework.backtest.engine import MODEL, OFF, Plan, Run, Source, check_instrument, execute, prepare
 from framework.backtest.frames import account, fills, predictions, trades
 from framework.backtest.latency import Constant, read_latency
-from framework.backtest.lean.engine import check_lean, run_lean
+from framework.backtest.lean.allowed import check_lean
 from framework.backtest.measures import Tables, measure, warnings
 from framework.backtest.needs import check_data, check_span
 from framework.backtest.tries import TryLog
@@ -73,7 +73,12 @@ def run(
 
 def executed(plan: Plan, source: Source, on_progress: Progress) -> Run:
     """Run a plan, whole or lean. Blocks. Raises `TidebookError` when it cannot run."""
-    return run_lean(plan, on_progress) if plan.is_lean else execute(plan, source, on_progress)
+    if not plan.is_lean:
+        return execute(plan, source, on_progress)
+    # The one entry of compiled code: no other verb, and no trading process, is to pay for loading it.
+    from framework.backtest.lean.engine import run_lean
+
+    return run_lean(plan, on_progress)
 
 
 def plan_for(

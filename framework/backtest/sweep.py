@@ -21,7 +21,7 @@ import polars as pl
 
 from framework.backtest.engine import Plan, Source, prepare
 from framework.backtest.latency import read_latency
-from framework.backtest.lean.engine import check_lean
+from framework.backtest.lean.allowed import check_lean
 from framework.backtest.research import executed, measured
 from framework.dataset.parts import replace_file
 from framework.errors import ConfigError, IntegrityError, StorageError, TidebookError

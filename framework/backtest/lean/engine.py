@@ -1,6 +1,6 @@
 """A backtest without the trading process around it: the same strategy class, the same venue and order states, for sweeps.
 
-It leaves out bus, actors, journal, ML process and feedback, and refuses settings and strategies that need more than it has (`check_lean`).
+It leaves out bus, actors, journal, ML process and feedback, and refuses settings and strategies that need more than it has (`allowed`).
 It keeps the order in which everything happens, latencies, queues, limits, fees, money: orders and fills are those of the whole backtest
 (`tests/backtest/lean/test_engine.py` compares them). Only latencies that are drawn (`paper.latency_spread`) are other draws of the same
 distribution: a whole backtest draws for its questions to the venue too.
@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from framework.backtest.engine import OFF, Plan, Run, Source
+from framework.backtest.lean.allowed import check_lean
 from framework.backtest.lean.columns import CHUNK, Instant, MarketColumns, read_columns
 from framework.backtest.lean.desk import LeanDesk
 from framework.backtest.lean.dom import LazyDom
-from framework.backtest.lean.gate import unchecked
 from framework.backtest.lean.matching import CompiledEngine
 from framework.backtest.tape import Tape
 from framework.clock import EventClock
-from framework.errors import ConfigError, StartRefused, TidebookError
+from framework.errors import StartRefused, TidebookError
 from framework.kernel.bus import EventBus
 from framework.messages import (
     BookInvalid,
@@ -43,27 +43,12 @@ from framework.operations.options import Summary
 from framework.operations.reporting import mid_of
 from framework.operations.trading_process import WIND_DOWN_S
 from framework.progress import Progress
-from framework.strategy import IdSequence, MLStrategy, StrategyActor, StrategyContext, overrides
+from framework.strategy import IdSequence, StrategyActor, StrategyContext, overrides
 from framework.venues.paper import PaperVenue
 
 COLLECT_AFTER: Final = 50_000
 NOTHING: Final = Source(kind=OFF)
 _HEARD: Final = (BookInvalid, BookRecovered, SessionChanged)
-
-
-def check_lean(plan: Plan) -> None:
-    """Raise `ConfigError` for what a lean backtest cannot do, with the way out."""
-    cls, paper = plan.deployment.strategy_class, plan.settings.paper
-    if issubclass(cls, MLStrategy) or plan.ml != OFF:
-        raise ConfigError(f"--lean: {cls.__name__} asks for predictions, or --ml for some, and a lean backtest has none; leave --lean out")
-    if plan.keep is not None:
-        raise ConfigError("--lean: a lean backtest has no journal that --keep could keep; leave --lean out")
-    if overrides(cls, "on_bar"):
-        raise ConfigError(f"--lean: {cls.__name__} listens to bars, and a lean backtest builds none; leave --lean out")
-    if paper.queue_model == "fifo" or paper.feed_latency_ms:
-        raise ConfigError("--lean: paper.queue_model fifo and paper.feed_latency_ms need the whole backtest; leave --lean out")
-    if missing := unchecked(plan.settings.risk):
-        raise ConfigError(f"--lean: {', '.join(missing)} is set, and a lean backtest does not check it; leave --lean out")
 
 
 def run_lean(plan: Plan, on_progress: Progress) -> Run:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from framework.backtest.engine import Plan, Run, Source, execute
+from framework.backtest.lean.allowed import check_lean
 from framework.backtest.lean.columns import read_columns
-from framework.backtest.lean.engine import check_lean, execute_lean, run_lean
+from framework.backtest.lean.engine import execute_lean, run_lean
 from framework.backtest.research import plan_for
 from framework.config import MainConfig, PaperConfig, RiskLimits
 from framework.errors import ConfigError, StartRefused
@@ -124,7 +125,7 @@ def test_a_recording_that_was_written_anew_is_read_anew(plan: MakePlan, tmp_path
         record_market(path, seed=seed, duration_s=20.0)
         found.append(run_lean(replace(made, data=(path,)), silent).tape.touch("TIDE.SIM").mid_ticks)
 
-    assert not np.array_equal(*found)
+    assert not np.array_equal(found[0], found[1])
 
 
 class Eager(Strategy):
