@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from framework.backtest.engine import OFF, Plan, Run, execute, prepare
-from framework.backtest.lean.columns import read_columns
-from framework.backtest.lean.engine import execute_lean
-from framework.backtest.lean.matching import load_compiled
 from framework.backtest.research import plan_for
 from framework.config import MainConfig, PaperConfig, RiskLimits
 from framework.market.catalogue.reading import open_market
@@ -76,6 +73,11 @@ def measure(paths: list[Path], main: MainConfig) -> dict[str, Any]:
 
 def measure_lean(paths: list[Path], main: MainConfig) -> dict[str, Any]:
     """Run it once as a lean backtest. Reading the recording and the compiled code is `load_cpu_s`, as with the peers."""
+    # Here, so that the memory of a whole backtest is its own.
+    from framework.backtest.lean.columns import read_columns
+    from framework.backtest.lean.engine import execute_lean
+    from framework.backtest.lean.matching import load_compiled
+
     with tempfile.TemporaryDirectory() as folder:
         planned = plan(paths, Path(folder), main)
         begun_cpu = time.process_time()
