@@ -198,3 +198,13 @@ def test_the_page_needs_no_network_and_escapes_what_it_shows(plan: MakePlan, ans
     with pytest.raises(StorageError, match="cannot be written"):
         write_report(tmp_path / "nowhere" / "out.html", found, [])
     assert [path.name for path in tmp_path.glob("*.html")] == ["out.html"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3_999, 4_000, 4_001, 10_000])
+def test_the_points_of_an_account_are_the_same_however_many_instruments_share_the_times(count: int) -> None:
+    times = np.arange(count, dtype=np.int64) * 3 + 7
+
+    alone, together = frames._grid([times]), frames._grid([times, times])
+
+    assert np.array_equal(alone, together)
+    assert len(alone) == min(count, frames.MAX_POINTS)
