@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "framework.strict_yaml",
         "framework.parent_death",
         "framework.socket_reader",
+        "framework.unix_sockets",
     ),
     ("framework.kernel",),
     ("framework.venues.port",),

@@ -7,9 +7,6 @@ slow or no command gets a typed answer or a closed connection, and never reaches
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
+from framework import unix_sockets
 from framework.errors import ConfigError, StorageError, TidebookError
 from framework.logs import foreign
-from framework.operations.control_client import MAX_REPLY, QUICK_TIMEOUT_S, SOCKET_NAME, NobodyThere, ask, ask_for, short_address
+from framework.operations.control_client import MAX_REPLY, QUICK_TIMEOUT_S, SOCKET_NAME, NobodyThere, ask, ask_for
 from framework.operations.control_commands import (
     AnyCommand,
     Deploy,
@@ -73,7 +71,6 @@ HANDLER_TIMEOUT_S: Final = 120.0
 Handler = Callable[[AnyCommand], Awaitable[Any]]
 
 _COMMANDS: Final = msgspec.json.Decoder(AnyCommand)
-_CREDENTIALS: Final = struct.Struct("iII")  # pid, uid, gid (socket(7), SO_PEERCRED)
 
 
 class ControlServer:
@@ -95,15 +92,10 @@ class ControlServer:
 
     async def start(self) -> None:
         """Bind (mode 0600) and listen. Call it while owning the lock: a socket that lies there is a dead process's."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            (self._directory / SOCKET_NAME).unlink(missing_ok=True)
-            with short_address(self._directory) as address:
-                listener.bind(address)
-            (self._directory / SOCKET_NAME).chmod(0o600)
+            listener = unix_sockets.listen(self._directory, SOCKET_NAME)
             self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_REQUEST)
         except OSError as exc:
-            listener.close()
             raise StorageError(f"control socket in {self._directory}: {exc.strerror}") from exc
 
     async def stop(self) -> None:
@@ -149,7 +141,7 @@ class ControlServer:
     def _refuse_client(self, writer: asyncio.StreamWriter) -> Reply | None:
         if len(self._clients) > self._max_clients:
             return self._refused("busy", f"more than {self._max_clients} commands at once; try again")
-        if _peer_uid(writer) not in {os.geteuid(), 0}:
+        if not unix_sockets.is_ours(writer.get_extra_info("socket")):
             return self._refused("foreign_user", "only the user that runs the framework may command it")
         return None
 
@@ -192,9 +184,3 @@ async def _take_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     writer.write_eof()
     while await reader.read(65_536):
         pass
-
-
-def _peer_uid(writer: asyncio.StreamWriter) -> int:
-    credentials = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(credentials)[1]
-    return uid

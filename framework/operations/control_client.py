@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from framework import unix_sockets
 from framework.errors import ConfigError, StartRefused, StorageError, TidebookError
 from framework.operations.control_commands import AnyCommand, Reply
 from framework.operations.state_dir import StateDir
@@ -34,9 +32,7 @@ def ask(directory: Path, command: AnyCommand, *, timeout_s: float = CLIENT_TIMEO
     Raises `NobodyThere` if no process listens, the error of the matching exit code if it refuses, `StorageError` if it does not answer.
     """
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-            connection.settimeout(timeout_s)
-            _connect(connection, directory)
+        with _connected(directory, timeout_s) as connection:
             connection.sendall(msgspec.json.encode(command) + b"\n")
             reply = _REPLIES.decode(_read_line(connection))
     except TimeoutError as exc:
@@ -52,10 +48,9 @@ def _no_answer(directory: Path, timeout_s: float) -> str:
     return f"the framework in {directory} did not answer within {timeout_s:g} s{way_out}"
 
 
-def _connect(connection: socket.socket, directory: Path) -> None:
+def _connected(directory: Path, timeout_s: float) -> socket.socket:
     try:
-        with short_address(directory) as address:
-            connection.connect(address)
+        return unix_sockets.connect(directory, SOCKET_NAME, timeout_s)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as exc:
         raise NobodyThere(f"nothing runs in {directory}; start it with: main.py start") from exc
 
@@ -84,13 +79,3 @@ Result = TypeVar("Result")
 def ask_for(directory: Path, command: AnyCommand, kind: type[Result], *, timeout_s: float = CLIENT_TIMEOUT_S) -> Result:
     """Send one command and return its result as `kind` (a `msgspec.Struct`). Raises as `ask`."""
     return msgspec.convert(ask(directory, command, timeout_s=timeout_s), kind, strict=False)
-
-
-@contextmanager
-def short_address(directory: Path) -> Iterator[str]:
-    """Yield an address of the socket that is short whatever the directory is called (the kernel allows 108 bytes)."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
-    finally:
-        os.close(descriptor)

@@ -17,10 +17,10 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from framework import unix_sockets
 from framework.errors import ConfigError, StartRefused, StorageError, TidebookError
 from framework.operations import control
 from framework.operations.control import ControlServer
-from framework.operations.control_client import short_address
 
 
 class Handler:
@@ -52,7 +52,7 @@ async def ask(directory: Path, command: control.AnyCommand, timeout_s: float = 5
 
 
 async def raw(directory: Path, content: bytes, *, then_close: bool = False) -> bytes:
-    with short_address(directory) as address:
+    with unix_sockets.short_address(directory, control.SOCKET_NAME) as address:
         reader, writer = await asyncio.open_unix_connection(address)
     writer.write(content)
     if then_close:
@@ -209,7 +209,7 @@ async def test_too_many_clients_at_once_are_told_so(tmp_path: Path) -> None:
 
 async def test_another_user_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handler = Handler()
-    monkeypatch.setattr(control, "_peer_uid", lambda writer: os.geteuid() + 12_345)
+    monkeypatch.setattr(unix_sockets, "peer_uid", lambda connection: os.geteuid() + 12_345)
     async with serving(tmp_path, handler) as server:
         assert refusal(await raw(tmp_path, b'{"command":"ping"}\n')) == "only the user that runs the framework may command it"
         assert server.refused["foreign_user"] == 1
@@ -220,7 +220,7 @@ async def test_the_uid_of_the_peer_is_the_kernels_word(tmp_path: Path) -> None:
     seen: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(control._peer_uid(writer))
+        seen.append(unix_sockets.peer_uid(writer.get_extra_info("socket")))
         writer.close()
 
     server = await asyncio.start_unix_server(serve, tmp_path / "s")
