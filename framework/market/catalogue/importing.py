@@ -21,11 +21,13 @@ import msgspec
 from framework.dataset.parts import sync_directory
 from framework.errors import ConfigError, StorageError
 from framework.market.catalogue.index import STAGING, Catalogue, Entry, Index, Listed, Origin
+from framework.market.catalogue.row_checks import CROSSED, RowChecks, places_of, refusal_of_backwards, refusal_of_crossed, rows_of
 from framework.market.catalogue.sessions import Sessions, year_of
 from framework.market.catalogue.writing import EntryWriter, Place
 from framework.market.feed import arrival_ns, merge_in_time
 from framework.market.formats import read_all
 from framework.market.formats.databento import Definition
+from framework.market.formats.rows import InRows
 from framework.market.formats.source import Chain, Source, groups_of, holds, instruments_of, one_after_the_other
 from framework.messages import Bar, BookSnapshot, MarketEvent
 from framework.model import Instrument
@@ -33,7 +35,6 @@ from framework.model import Instrument
 OnShare = Callable[[float, str], None]
 _SHARE_EVENTS: Final = 5_000
 _HASH_BYTES: Final = 1 << 20
-_CROSSED: Final = "crossed or locked books left out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,21 +96,38 @@ class _Staging:
 
     def stage(self, group: list[Chain]) -> None:
         """Write the events of one group of instruments. Raises what `import_files` does."""
-        writers = self._writers
-        for event in merge_in_time([self._checked(chain) for chain in group]):
-            place = self._place_of(event)
-            writer = writers.get((place.instrument_id, place.kind))
-            if writer is None or (writer if type(writer) is Place else writer.place) != place:  # type: ignore[union-attr]
-                self._finish(writer)
-                writer = writers[place.instrument_id, place.kind] = self._begin(place)
-            if isinstance(writer, EntryWriter):
-                writer.append(event)
-        for writer in writers.values():
-            self._finish(writer)
-        writers.clear()
+        if len(group) == 1 and all(isinstance(source, InRows) for source in group[0]):
+            self._stage_rows(group[0])
+        else:
+            for event in merge_in_time([self._checked(chain) for chain in group]):
+                writer = self._writer_at(self._place_of(event))
+                if isinstance(writer, EntryWriter):
+                    writer.append(event)
+        for open_writer in self._writers.values():
+            self._finish(open_writer)
+        self._writers.clear()
         for chain in group:
             for source in chain:
                 self._notes.update(getattr(source, "notes", {}))
+
+    def _stage_rows(self, chain: Chain) -> None:
+        checks = RowChecks(self._instruments, is_skipping=self._options.on_crossed == "skip")
+        for source, found in rows_of(chain):
+            self._on_share(sum(one.read_share for one in self._sources) / len(self._sources), source.path.name)
+            rows = checks.sound(source.path, found)
+            for place, part in places_of(rows, self._sessions[rows.instrument_id]):
+                writer = self._writer_at(place)
+                if isinstance(writer, EntryWriter):
+                    writer.append_rows(part)
+        self._notes.update({CROSSED: checks.crossed})
+
+    def _writer_at(self, place: Place) -> EntryWriter | Place:
+        """Return who writes the events of a place, or the place itself where they are in the catalogue already."""
+        writer = self._writers.get((place.instrument_id, place.kind))
+        if writer is None or (writer if isinstance(writer, Place) else writer.place) != place:
+            self._finish(writer)
+            writer = self._writers[place.instrument_id, place.kind] = self._begin(place)
+        return writer
 
     def commit(self, definitions: Sequence[Definition]) -> ImportReport:
         """Move what was staged into place and let the index name it. Raises `StorageError`."""
@@ -141,7 +159,7 @@ class _Staging:
         for number, (source, event) in enumerate(_with_source(chain)):
             at_ns = arrival_ns(event)
             if at_ns < last_ns:
-                raise ConfigError(f"{source.path}: {_where(source)} is earlier than the event before it; sort the file by time")
+                raise refusal_of_backwards(source.path, _where(source))
             last_ns = at_ns
             if number % _SHARE_EVENTS == 0:
                 self._on_share(sum(one.read_share for one in self._sources) / len(self._sources), source.path.name)
@@ -152,12 +170,10 @@ class _Staging:
 
     def _on_crossed(self, source: Source, book: BookSnapshot) -> None:
         if self._options.on_crossed == "refuse":
-            bid, ask = (self._instruments[book.instrument_id].price(side[0]) for side in (book.bid_ticks, book.ask_ticks))
-            raise ConfigError(
-                f"{source.path}: {_where(source)}: the book is crossed or locked (bid {bid}, ask {ask}); "
-                "fetch the file again, or leave such books out with --on-crossed skip"
+            raise refusal_of_crossed(
+                source.path, _where(source), self._instruments[book.instrument_id], book.bid_ticks[0], book.ask_ticks[0]
             )
-        self._notes[_CROSSED] += 1
+        self._notes[CROSSED] += 1
 
     def _place_of(self, event: MarketEvent) -> Place:
         name = event.instrument_id

@@ -45,6 +45,11 @@ class Sessions:
             self._move_to(ts)
         return self._name
 
+    def end_of(self, ts: int) -> int:
+        """Return when the session of `ts` is over, ns UTC."""
+        self.session_of(ts)
+        return self._end_ns
+
     def _move_to(self, ts: int) -> None:
         hour = timedelta(hours=self.calendar.begins_hour)
         begin = (datetime.fromtimestamp(ts // NS_PER_S, self._zone).replace(tzinfo=None) - hour).date()
@@ -65,3 +70,8 @@ class Sessions:
 def year_of(ts: int) -> str:
     """Return the calendar year of `ts`, UTC: how bars are kept."""
     return str(datetime.fromtimestamp((ts - 1) // NS_PER_S, ZoneInfo("UTC")).year)
+
+
+def year_end_of(ts: int) -> int:
+    """Return the first instant that belongs to the year after `ts` (bars are stamped with their end), ns UTC."""
+    return round(datetime(int(year_of(ts)) + 1, 1, 1, tzinfo=ZoneInfo("UTC")).timestamp()) * NS_PER_S + 1

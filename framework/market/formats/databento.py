@@ -10,9 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from framework.errors import ConfigError
+from framework.market.formats.databento_rows import OffTick, block_for, rows_of_all
 from framework.market.formats.databento_streams import STREAMS, TradeStream, rows_of
 from framework.market.formats.dbn_records import LAYOUTS, DbnFile, Records
 from framework.market.formats.definitions import find_instrument
+from framework.market.formats.rows import Rows
 from framework.market.formats.units import OffUnit
 from framework.messages import MarketEvent
 from framework.model import Instrument
@@ -69,6 +71,25 @@ class DatabentoSource:
             self.read_share = self._file.share
         self.read_share = 1.0
 
+    def rows(self, first_sequence: int) -> Iterator[Rows]:
+        """Yield the same events as rows, an instrument at a time in each block."""
+        blocks = {number: block_for(self._schema, one, self._book_interval_ns) for number, one in self._instruments_by_number.items()}
+        self.next_sequence = first_sequence
+        first = 0
+        for records in self._file.records(*LAYOUTS[self._schema]):
+            try:
+                found = rows_of_all(blocks, records, first, self.next_sequence)
+            except OffTick as exc:
+                raise self._off_tick(exc, exc.number) from exc
+            yield from found
+            first += len(records)
+            self.next_sequence += sum(len(one) for one in found)
+            self.read_share = self._file.share
+        self.read_share = 1.0
+
+    def _off_tick(self, exc: OffUnit, record: int) -> ConfigError:
+        return ConfigError(f"{self.path}: record {record}: {exc}; name its definition file too")
+
     def _take(self, records: Records, streams: Mapping[int, TradeStream], first: int) -> Iterator[MarketEvent]:
         numbers = records["instrument_id"].tolist()
         try:
@@ -80,7 +101,7 @@ class DatabentoSource:
                         self.next_sequence += 1
                         yield event
         except OffUnit as exc:
-            raise ConfigError(f"{self.path}: record {self.record}: {exc}; name its definition file too") from exc
+            raise self._off_tick(exc, self.record) from exc
 
     def _scan(self) -> None:
         rtype, layout = LAYOUTS[self._schema]

@@ -83,13 +83,15 @@ def _arrivals(table: pa.Table) -> pa.ChunkedArray:
     return pc.coalesce(table.column("ts_recv"), table.column("ts_event"))
 
 
-def _events(batch: pa.RecordBatch) -> Iterator[MarketEvent]:
+def events_in(batch: pa.RecordBatch) -> Iterator[MarketEvent]:
+    """Yield the events in a batch of recorded rows."""
     columns = [_plain(batch.column(field.name), field.type) for field in SCHEMA]
     for kind, *row in zip(*columns, strict=True):
         yield _MAKERS[kind](row)
 
 
-def _bars(batch: pa.RecordBatch) -> Iterator[Bar]:
+def bars_in(batch: pa.RecordBatch) -> Iterator[Bar]:
+    """Yield the bars in a batch of recorded rows."""
     columns = [_plain(batch.column(field.name), field.type) for field in BAR_SCHEMA]
     for row in zip(*columns, strict=True):
         yield Bar(**dict(zip(BAR_SCHEMA.names, row, strict=True)))
@@ -143,6 +145,6 @@ def _session(row: list[Any]) -> SessionChanged:
 
 _MAKERS: Final[dict[str, Callable[[list[Any]], MarketEvent]]] = {"book": _book, "trade": _trade, "session": _session}
 _READERS: Final[dict[str, tuple[pa.Schema, Callable[[pa.RecordBatch], Iterator[MarketEvent]]]]] = {
-    KIND: (SCHEMA, _events),
-    BAR_KIND: (BAR_SCHEMA, _bars),
+    KIND: (SCHEMA, events_in),
+    BAR_KIND: (BAR_SCHEMA, bars_in),
 }
