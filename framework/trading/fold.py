@@ -28,7 +28,7 @@ from framework.trading.orders import Order
 from framework.trading.portfolio import Portfolio, Position
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when the same records add up to something else: a snapshot of another format is left aside, and all records are read."""
 FILLED_KEPT: Final = 10_000
 _NUMBER: Final = re.compile(r"^(.+?-d?)(\d+)$")
@@ -54,6 +54,7 @@ class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
     stop_ticks: int | None
     revision: int
     answered_revision: int
+    terms_revision: int
     changing: ReplaceOrder | None
 
 

@@ -107,7 +107,8 @@ class Order:
 
     `intent` is what was asked for first; `quantity`, `limit_ticks` and `stop_ticks` are the present terms. `wanted` is the quantity
     that was asked for last: `quantity` may be less, because another order of its group has filled. `revision` is the number of the
-    last change that was asked for, `changing` that change while its answer is not here; `is_triggered`: a stop that was set off.
+    last change that was asked for, `changing` that change while its answer is not here, `terms_revision` the number of the last one
+    that the venue took; `is_triggered`: a stop that was set off.
     """
 
     intent: SubmitOrder
@@ -126,6 +127,7 @@ class Order:
     stop_ticks: int | None = field(init=False)
     revision: int = 0
     answered_revision: int = 0
+    terms_revision: int = 0
     changing: ReplaceOrder | None = None
     is_triggered: bool = False
 
@@ -232,8 +234,11 @@ class Order:
         return not self._is_overtaken(report) and any(new not in (None, old) for new, old in told)
 
     def _is_overtaken(self, report: ExecutionReport) -> bool:
-        """Return whether what a venue says again when it is asked is older than the answer to a later change."""
-        return report.kind in _SAID_AGAIN and 0 < self.answered_revision > report.revision and self.is_acknowledged
+        """Return whether a venue's word about terms is older than the last change that it took.
+
+        A change that was refused, or made before the order left, says nothing about what the venue has.
+        """
+        return report.kind in _SAID_AGAIN and 0 < self.terms_revision > report.revision and self.is_acknowledged
 
     def _remember_word(self, report: ExecutionReport) -> None:
         """Remember what came behind the end of the order, so that it is news only once."""
@@ -269,8 +274,9 @@ class Order:
             self.quantity = self.quantity if report.quantity is None else max(report.quantity, self.filled_quantity)
             self.limit_ticks = self.limit_ticks if report.limit_ticks is None else report.limit_ticks
             self.stop_ticks = self.stop_ticks if report.stop_ticks is None else report.stop_ticks
-        if report.kind is ReportKind.REPLACED and report.quantity is not None:
-            self.wanted = report.quantity
+        if report.kind is ReportKind.REPLACED:
+            self.wanted = self.wanted if report.quantity is None else report.quantity
+            self.terms_revision = self.terms_revision if self.status is OrderStatus.SUSPENDED else report.revision
         if report.kind in _ANSWERS:
             self.answered_revision = report.revision
             self.revision = max(self.revision, report.revision)

@@ -182,6 +182,37 @@ def test_a_refused_change_leaves_the_terms_and_the_state_as_they_were() -> None:
     assert (order.status, order.quantity, order.open_quantity) == (OrderStatus.PARTIALLY_FILLED, 10, 7)
 
 
+def test_a_refused_change_does_not_outdate_what_the_venue_made_of_the_order_itself() -> None:
+    """A reduce-only order that the venue clipped: its word knows no change of ours, because it took none."""
+    order = changing(quantity=6)
+    order.apply(report(ReportKind.FILLED, 4, "t1"))
+    order.apply(report(ReportKind.REPLACE_REJECTED, revision=1))
+
+    clipped = report(ReportKind.RESTATED, quantity=4)
+    assert not order.knows(clipped)
+    order.apply(clipped)
+    assert (order.status, order.open_quantity) == (OrderStatus.FILLED, 0)
+
+
+def test_a_change_from_before_the_order_left_does_not_outdate_what_the_venue_made_of_it() -> None:
+    order = Order(msgspec.structs.replace(intent(), parent_id="o0"))
+    order.apply(report(ReportKind.REPLACED, revision=1, quantity=8))
+    order.apply(report(ReportKind.RELEASED))
+    order.apply(report(ReportKind.ACCEPTED))
+    order.apply(report(ReportKind.RESTATED, quantity=3))
+
+    assert (order.quantity, order.open_quantity) == (3, 3)
+
+
+def test_a_word_about_terms_from_before_a_change_that_the_venue_took_is_old_news() -> None:
+    order = changing(quantity=6)
+    order.apply(report(ReportKind.REPLACED, revision=1, quantity=6))
+
+    assert order.knows(report(ReportKind.RESTATED, quantity=9))
+    order.apply(report(ReportKind.RESTATED, quantity=9))
+    assert order.quantity == 6
+
+
 def test_a_change_under_way_counts_at_its_worst() -> None:
     assert changing(quantity=20).open_quantity == 20
     assert changing(quantity=2).open_quantity == 10
@@ -364,7 +395,7 @@ class Reference:
         self.fills: dict[str, tuple[int, int]] = {}
         self.end: OrderStatus | None = None
         self.change: ReplaceOrder | None = None
-        self.asked = self.answered = 0
+        self.asked = self.answered = self.taken = 0
         self.is_acknowledged = self.is_lost = self.is_canceling = False
         self.is_held = is_held
 
@@ -414,7 +445,7 @@ class Reference:
         kind, was_lost = one.kind, self.is_lost
         if self.status in CLOSED or (kind in (ReportKind.REPLACED, ReportKind.REPLACE_REJECTED) and one.revision <= self.answered):
             return False
-        is_new = kind not in (ReportKind.ACCEPTED, ReportKind.RESTATED) or self.answered in (0, *range(one.revision + 1))
+        is_new = kind not in (ReportKind.ACCEPTED, ReportKind.RESTATED) or self.taken in (0, *range(one.revision + 1))
         if kind in (ReportKind.CANCELED, ReportKind.REJECTED, ReportKind.EXPIRED):
             self.end = OrderStatus(kind.value)
         elif kind is ReportKind.LOST:
@@ -428,6 +459,7 @@ class Reference:
         if kind in tells and one.limit_ticks is not None and (is_new or not self.is_acknowledged):
             self.limit_ticks = one.limit_ticks
         if kind in (ReportKind.REPLACED, ReportKind.REPLACE_REJECTED):
+            self.taken = one.revision if kind is ReportKind.REPLACED and not self.is_held else self.taken
             self.answered = one.revision
             self.change = None if self.change is not None and self.change.revision <= one.revision else self.change
         return True
