@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -27,18 +29,10 @@ _NEVER_NS: Final = 1 << 62
 _NOTHING: Final = (0,) * LEVELS
 
 
-class Instant(NamedTuple):
-    """What is heard at one time: the events from `first` to before `last`.
-
-    `heard` are trades and words in order, `book` is the newest book, `sessions` are the words that a venue minds, with their places.
-    """
-
-    time_ns: int
-    first: int
-    last: int
-    heard: list[Message]
-    book: BookSnapshot | None
-    sessions: list[tuple[int, SessionChanged]]
+Sessions = tuple[tuple[int, SessionChanged], ...]
+Instant = tuple[int, int, int, Sequence[Message], BookSnapshot | None, Sessions]
+"""What is heard at one time: that time in ns, the place of its first event and the place behind its last one, trades and words in order,
+the newest book, and the words that a venue minds, with their places."""
 
 
 class MarketColumns(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,49 +59,78 @@ class MarketColumns(msgspec.Struct, frozen=True, kw_only=True):
         """Return how many events passed the checks of the market, as a whole run counts them."""
         return int((self.kinds <= PASSED).sum())
 
-    def instants(self) -> Iterator[Instant]:
-        """Yield everything that is heard at one time together."""
+    def parts(self, *, with_trades: bool = True) -> Iterator[tuple[int, Iterator[Instant]]]:
+        """Yield all instants in parts, each with the place behind its last event; trades are left out where nobody wants them."""
         for begin in range(0, len(self.starts) - 1, CHUNK):
             starts = self.starts[begin : begin + CHUNK + 1].tolist()
             if len(starts) > 1:
-                yield from self._instants(starts)
+                yield starts[-1], self._instants(starts, with_trades=with_trades)
 
-    def _instants(self, starts: list[int]) -> Iterator[Instant]:
+    def _instants(self, starts: list[int], *, with_trades: bool) -> Iterator[Instant]:
         kinds, places = self.kinds[starts[0] : starts[-1]], self.places[starts[0] : starts[-1]]
         books, book_ends = _made(kinds == BOOK, places, starts, self.books)
-        ticks, tick_ends = _made(kinds == TRADE, places, starts, self.trade_ticks)
-        times = self.times[starts[:-1]].tolist()
-        with_words = set((np.searchsorted(starts, np.flatnonzero(kinds > TRADE) + starts[0], side="right") - 1).tolist())
-        for number, time_ns in enumerate(times):
+        heard: list[Sequence[Message]] = [()] * (len(starts) - 1)
+        if with_trades:
+            ticks, ends = _made(kinds == TRADE, places, starts, self.trade_ticks)
+            heard = [ticks[first:last] for first, last in pairwise(ends)]
+        newest = [books[last - 1] if last > first else None for first, last in pairwise(book_ends)]
+        words: list[Sessions] = [()] * len(heard)
+        for number in {bisect_right(starts, event + starts[0]) - 1 for event in np.flatnonzero(kinds > TRADE).tolist()}:
             first, last = starts[number], starts[number + 1]
-            of_ticks = ticks[tick_ends[number] : tick_ends[number + 1]]
-            book = books[book_ends[number + 1] - 1] if book_ends[number + 1] > book_ends[number] else None
-            if number in with_words:
-                yield Instant(time_ns, first, last, self._heard(first, last, of_ticks), book, self._sessions(first, last))
-            else:
-                yield Instant(time_ns, first, last, of_ticks, book, _NO_SESSIONS)
+            heard[number], words[number] = self._heard(first, last, heard[number]), self._sessions(first, last)
+        return zip(self.times[starts[:-1]].tolist(), starts, starts[1:], heard, newest, words, strict=False)
 
-    def _heard(self, first: int, last: int, ticks: list[Message]) -> list[Message]:
-        of_trades = iter(ticks)
+    def _heard(self, first: int, last: int, ticks: Sequence[Message]) -> list[Message]:
+        """Return the words of an instant among its trades (none: they are not wanted)."""
+        of_trades, least = iter(ticks), TRADE if ticks else TRADE + 1
         pairs = zip(self.kinds[first:last].tolist(), self.places[first:last].tolist(), strict=True)
-        return [next(of_trades) if kind == TRADE else self.others[place] for kind, place in pairs if kind != BOOK]
+        return [next(of_trades) if kind == TRADE else self.others[place] for kind, place in pairs if kind >= least]
 
-    def _sessions(self, first: int, last: int) -> list[tuple[int, SessionChanged]]:
+    def _sessions(self, first: int, last: int) -> Sessions:
         others = [(event, self.others[self.places[event]]) for event in range(first, last) if self.kinds[event] > TRADE]
-        return [(event, other) for event, other in others if isinstance(other, SessionChanged)]
+        return tuple((event, other) for event, other in others if isinstance(other, SessionChanged))
 
     def books(self, first: int, last: int) -> list[BookSnapshot]:
         """Return the books of the places from `first` to before `last`."""
-        facts, levels = self.book_facts[first:last], self.levels[first:last]
+        facts, levels, instrument_id = self.book_facts[first:last], self.levels[first:last], self.instrument.instrument_id
         most = max(1, int(facts[:, 3:5].max(initial=0)))
-        # Tuples of a whole column at once are far cheaper than one by one; books that are not full are cut below.
-        sides = (zip(*[iter(levels[:, place, :most].ravel().tolist())] * most, strict=True) for place in range(4))
-        make = _full_book if bool((facts[:, 3:5] == most).all()) else _book
-        return [make(self.instrument.instrument_id, *row) for row in zip(facts.tolist(), *sides, strict=True)]
+        # Tuples of a whole column at once are far cheaper than one by one; books that are not full are cut.
+        sides = [list(zip(*[iter(levels[:, place, :most].ravel().tolist())] * most, strict=True)) for place in range(4)]
+        for place, column in ((0, 3), (2, 4)):
+            for row in np.flatnonzero(facts[:, column] < most).tolist():
+                depth = int(facts[row, column])
+                sides[place][row], sides[place + 1][row] = sides[place][row][:depth], sides[place + 1][row][:depth]
+        return [
+            BookSnapshot(
+                instrument_id=instrument_id,
+                ts_event=ts_event,
+                ts_recv=ts_recv,
+                sequence=sequence,
+                bid_ticks=bid_ticks,
+                bid_sizes=bid_sizes,
+                ask_ticks=ask_ticks,
+                ask_sizes=ask_sizes,
+            )
+            for ts_event, ts_recv, sequence, bid_ticks, bid_sizes, ask_ticks, ask_sizes in zip(
+                *facts[:, :3].T.tolist(), *sides, strict=True
+            )
+        ]
 
     def trade_ticks(self, first: int, last: int) -> list[TradeTick]:
         """Return the trades of the places from `first` to before `last`."""
-        return [_trade(self.instrument.instrument_id, row) for row in self.trades[first:last].tolist()]
+        instrument_id = self.instrument.instrument_id
+        return [
+            TradeTick(
+                instrument_id=instrument_id,
+                ts_event=ts_event,
+                ts_recv=ts_recv,
+                sequence=sequence,
+                price_ticks=price_ticks,
+                size=size,
+                aggressor=_SIDES[sign],
+            )
+            for ts_event, ts_recv, sequence, price_ticks, size, sign in self.trades[first:last].tolist()
+        ]
 
 
 def read_columns(
@@ -201,8 +224,6 @@ class _Catch(EventBus):
         self._trades.extend((tick.ts_event, tick.ts_recv, tick.sequence, tick.price_ticks, tick.size, sign))
 
 
-_NO_SESSIONS: Final[list[tuple[int, SessionChanged]]] = []
-Levels = tuple[int, ...]
 _SIDES: Final = {1: Side.BUY, -1: Side.SELL, 0: None}
 
 
@@ -214,36 +235,3 @@ def _made(
     made = list(make(int(rows[0]), int(rows[-1]) + 1)) if len(rows) else []
     ends = np.concatenate(([0], np.cumsum(which)))[np.asarray(starts) - starts[0]]
     return made, ends.tolist()
-
-
-def _full_book(instrument_id: str, facts: list[int], *sides: Levels) -> BookSnapshot:
-    bid_ticks, bid_sizes, ask_ticks, ask_sizes = sides
-    return BookSnapshot(
-        instrument_id=instrument_id,
-        ts_event=facts[0],
-        ts_recv=facts[1],
-        sequence=facts[2],
-        bid_ticks=bid_ticks,
-        bid_sizes=bid_sizes,
-        ask_ticks=ask_ticks,
-        ask_sizes=ask_sizes,
-    )
-
-
-def _book(instrument_id: str, facts: list[int], *sides: Levels) -> BookSnapshot:
-    bid_ticks, bid_sizes, ask_ticks, ask_sizes = sides
-    bids, asks = facts[3], facts[4]
-    return _full_book(instrument_id, facts, bid_ticks[:bids], bid_sizes[:bids], ask_ticks[:asks], ask_sizes[:asks])
-
-
-def _trade(instrument_id: str, row: list[int]) -> TradeTick:
-    ts_event, ts_recv, sequence, price_ticks, size, sign = row
-    return TradeTick(
-        instrument_id=instrument_id,
-        ts_event=ts_event,
-        ts_recv=ts_recv,
-        sequence=sequence,
-        price_ticks=price_ticks,
-        size=size,
-        aggressor=_SIDES[sign],
-    )

@@ -169,6 +169,40 @@ def match(
 
 
 @njit(cache=True)
+def quiet_until(
+    index: Int64Array,
+    first: int,
+    last: int,
+    levels: Int64Array,
+    facts: Int64Array,
+    trades: Int64Array,
+    state: Int64Array,
+    orders: Int64Array,
+    ahead: npt.NDArray[np.float64],
+    line: Int64Array,
+    taken: Int64Array,
+    power: float,
+) -> int:
+    """Return the first event from `first` to before `last` that would fill something (none: `last`). Tried on copies: nothing changes."""
+    count = state[1]
+    trial, trial_taken, trial_line = state.copy(), taken.copy(), np.arange(count)
+    trial_orders, trial_ahead = np.empty((count, orders.shape[1]), np.int64), np.empty(count)
+    for place in range(count):
+        trial_orders[place] = orders[line[place]]
+        trial_ahead[place] = ahead[line[place]]
+    fills, filled = np.empty((count * LEVELS, 3), np.int64), 0
+    for event in range(first, last):
+        kind, place = index[event, 0], index[event, 1]
+        if kind == BOOK:
+            filled = _match_book(place, levels, facts, trial, trial_orders, trial_ahead, trial_line, trial_taken, fills, 0, power)
+        elif kind == TRADE:
+            filled = _match_trade(trades[place], trial, trial_orders, trial_ahead, trial_line, fills, 0)
+        if filled:
+            return event
+    return last
+
+
+@njit(cache=True)
 def _match_book(
     row: int,
     levels: Int64Array,
@@ -193,24 +227,33 @@ def _match_book(
             is_reached |= facts[row, 4] > 0 and levels[row, 2, 0] <= order[PRICE]
         else:
             is_reached |= facts[row, 3] > 0 and levels[row, 0, 0] >= order[PRICE]
-    by_priority = line[:count].copy()
-    got = np.empty((LEVELS, 2), np.int64)
     if is_reached:
+        by_priority = line[:count].copy()
         _sort(orders, line, count, by_priority)
+        got = np.empty((LEVELS, 2), np.int64)
+        for slot in by_priority:
+            order = orders[slot]
+            for one in range(take(levels, facts, row, order[SIDE], order[PRICE], order[LEFT], taken, state[2:4], got, 0)):
+                order[LEFT] -= got[one, 1]
+                fills[filled, 0], fills[filled, 1], fills[filled, 2] = slot, got[one, 1], order[PRICE]
+                filled += 1
     for place in range(count):
-        slot = by_priority[place]
-        order = orders[slot]
-        rows = take(levels, facts, row, order[SIDE], order[PRICE], order[LEFT], taken, state[2:4], got, 0) if is_reached else 0
-        for one in range(rows):
-            order[LEFT] -= got[one, 1]
-            fills[filled, 0], fills[filled, 1], fills[filled, 2] = slot, got[one, 1], order[PRICE]
-            filled += 1
+        order = orders[line[place]]
         shown = displayed(levels, facts, row, order[SIDE], order[PRICE])
         if shown != UNSEEN:
-            ahead[slot] = see(order, ahead[slot], shown, now_ns, model, power)
+            ahead[line[place]] = see(order, ahead[line[place]], shown, now_ns, model, power)
     if is_reached:
         state[1] = _leave(orders, line, count)
     return filled
+
+
+@njit(cache=True)
+def _is_traded_at(price: int, aggressor: int, orders: Int64Array, line: Int64Array, count: int) -> bool:
+    for place in range(count):
+        order = orders[line[place]]
+        if order[SIDE] != aggressor and (order[PRICE] - price) * order[SIDE] >= 0:
+            return True
+    return False
 
 
 @njit(cache=True)
@@ -227,6 +270,8 @@ def _match_trade(
     if aggressor == 0:
         return filled
     count, model = state[1], state[4]
+    if not _is_traded_at(price, aggressor, orders, line, count):
+        return filled
     by_priority = line[:count].copy()
     _sort(orders, line, count, by_priority)
     left, has_filled = size, False

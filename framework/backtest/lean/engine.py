@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import lru_cache
@@ -20,7 +20,7 @@ from typing import Final
 
 from framework.backtest.engine import OFF, Plan, Run, Source
 from framework.backtest.lean.allowed import check_lean
-from framework.backtest.lean.columns import CHUNK, Instant, MarketColumns, read_columns
+from framework.backtest.lean.columns import Instant, MarketColumns, Sessions, read_columns
 from framework.backtest.lean.desk import LeanDesk
 from framework.backtest.lean.dom import LazyDom
 from framework.backtest.lean.matching import CompiledEngine
@@ -168,41 +168,40 @@ class _LeanRun:
             self._clock.advance_to(self._clock.now_ns() + round(WIND_DOWN_S * NS_PER_S))
 
     def _replay(self, on_progress: Progress) -> None:
-        clock, total = self._clock, max(1, len(self._columns.times))
+        columns = self._columns
         # As with a feed on the clock: the next instant has its place before whatever is sent at this one.
-        ticket = clock.ticket()
-        for number, instant in enumerate(self._columns.instants()):
-            clock.run_before(instant.time_ns, ticket)
-            ticket = clock.ticket()
-            self._deliver(instant)
-            if number % CHUNK == 0:
-                on_progress("trading", instant.last / total)
+        self._ticket = self._clock.ticket()
+        for last, instants in columns.parts(with_trades=self._wants_trades or self._gate.minds_trades):
+            self._replay_part(instants)
+            on_progress("trading", last / len(columns.times))
 
-    def _deliver(self, instant: Instant) -> None:
-        if instant.sessions:
-            self._match_with_sessions(instant)
-        elif fills := self._engine.on_rows(instant.first, instant.last):
-            self._venue.execute(fills)
-        if instant.heard:
-            self._listen(instant.heard)
-        self._dom.upto = instant.last
-        book = instant.book
-        if book is not None:
-            self._gate.book = book
-        if self._bus.commands:
-            self._settle()
-        if book is not None:
-            self._tell(book)
+    def _replay_part(self, instants: Iterable[Instant]) -> None:
+        clock, engine, gate, dom, commands = self._clock, self._engine, self._gate, self._dom, self._bus.commands
+        for time_ns, first, last, heard, book, sessions in instants:
+            clock.run_before(time_ns, self._ticket)
+            self._ticket = clock.ticket()
+            if sessions:
+                self._match_with_sessions(first, last, sessions)
+            elif fills := engine.on_rows(first, last):
+                self._venue.execute(fills)
+            if heard:
+                self._listen(heard)
+            dom.upto = last
+            if book is not None:
+                gate.book = book
+            if commands:
+                self._settle()
+            if book is not None:
+                self._tell(book)
 
-    def _match_with_sessions(self, instant: Instant) -> None:
-        matched = instant.first
-        for place, session in instant.sessions:
-            self._venue.execute(self._engine.on_rows(matched, place))
+    def _match_with_sessions(self, first: int, last: int, sessions: Sessions) -> None:
+        for place, session in sessions:
+            self._venue.execute(self._engine.on_rows(first, place))
             self._venue.on_market(session)
-            matched = place + 1
-        self._venue.execute(self._engine.on_rows(matched, instant.last))
+            first = place + 1
+        self._venue.execute(self._engine.on_rows(first, last))
 
-    def _listen(self, heard: list[Message]) -> None:
+    def _listen(self, heard: Sequence[Message]) -> None:
         gate, strategy, wants_trades = self._gate, self._strategy, self._wants_trades
         for message in heard:
             if type(message) is TradeTick:

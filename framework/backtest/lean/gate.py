@@ -55,6 +55,8 @@ class LeanGate:
         self.book: BookSnapshot | None = None
         self.trade: TradeTick | None = None
         self.is_open = self.is_sound = True
+        self.minds_trades = bool(limits.last_trade_collar_ticks)
+        """Whether it asks for the last trade."""
 
     def denial(self, order: SubmitOrder, position: int, open_orders: Mapping[str, Order], now_ns: int, *, is_change: bool = False) -> str:
         """Return the code and the numbers of the first check that fails, empty if none does."""

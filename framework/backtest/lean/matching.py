@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from framework.backtest.lean.columns import MarketColumns
-from framework.backtest.lean.compiled import SLOTS, displayed, match, take
-from framework.backtest.lean.compiled_queue import LEFT, MODELS, PRICE, SHOWN, SIDE, TRADED
+from framework.backtest.lean.compiled import SLOTS, displayed, match, quiet_until, take
+from framework.backtest.lean.compiled_queue import LEFT, MODELS, SHOWN, TRADED
 from framework.config import PaperConfig
 from framework.errors import ConfigError
 from framework.messages import BookSnapshot, TradeTick
@@ -20,6 +20,10 @@ from framework.window import LEVELS
 _NO_LIMIT: Final = 1 << 60
 _NEVER: Final = 1 << 62
 _BOOK_ROW, _RESTING, _NEXT = 0, 1, 5
+_BIDS, _ASKS = (0, 3), (2, 4)
+"""Where a side of a book has its prices among the levels, and its depth among the facts."""
+LOOK_AHEAD: Final = 32
+"""How many events are tried at a time for the first that fills something."""
 
 
 def load_compiled(columns: MarketColumns, settings: PaperConfig) -> None:
@@ -27,8 +31,10 @@ def load_compiled(columns: MarketColumns, settings: PaperConfig) -> None:
     engine = CompiledEngine(columns, settings)
     for client_order_id, side in (("buy", Side.BUY), ("sell", Side.SELL)):
         engine.rest(client_order_id, side, 0, 1)
-        engine.takeable(side, 0, 1)
-    engine.on_rows(0, min(len(columns.times), 2))
+        engine.takeable(side, None, 1)
+    count = min(len(columns.times), 2)
+    engine.on_rows(0, count)
+    engine.settle(0, count)
 
 
 class CompiledEngine(MatchingEngine):
@@ -51,11 +57,14 @@ class CompiledEngine(MatchingEngine):
         self._fills = np.zeros((SLOTS * LEVELS * 4, 3), np.int64)
         self._got = np.zeros((LEVELS, 2), np.int64)
         power = float(settings.queue_power)
-        self._arrays = (*self._market, self._state, self._orders, self._ahead, self._line, self._taken, self._fills, power)
+        of_orders = (*self._market, self._state, self._orders, self._ahead, self._line, self._taken)
+        self._arrays, self._trial = (*of_orders, self._fills, power), (*of_orders, power)
         self._names: list[str] = [""] * SLOTS
         self._slots: dict[str, int] = {}
         self._free = list(range(SLOTS))[::-1]
-        self._seen, self._upto = _NEVER, 0
+        self._seen = self._upto = 0
+        self._quiet_until = _NEVER
+        self._shown: tuple[int, int, int, float | None] = (-1, 0, 0, None)
 
     # --- our side --------------------------------------------------------------------------------------------------------
 
@@ -72,9 +81,14 @@ class CompiledEngine(MatchingEngine):
     def lots_at(self, side: Side, price_ticks: int) -> float | None:
         """Return how many lots of others rest at a price; None where the book does not show so far."""
         self._catch_up()
+        row, sign = self._state.item(_BOOK_ROW), side.sign
+        before = self._shown  # asked twice of each order: for its report, and when it joins
+        if before[0] == row and before[1] == sign and before[2] == price_ticks and row >= 0:
+            return before[3]
         levels, facts, _ = self._market
-        lots = displayed(levels, facts, self._state[_BOOK_ROW], side.sign, price_ticks)
-        return None if lots < 0 else lots
+        lots = displayed(levels, facts, row, sign, price_ticks)
+        self._shown = (row, sign, price_ticks, None if lots < 0 else lots)
+        return self._shown[3]
 
     def rest(self, client_order_id: str, side: Side, limit_ticks: int, open_quantity: int) -> None:
         """Join the queue at the limit price, behind what is displayed there."""
@@ -82,28 +96,30 @@ class CompiledEngine(MatchingEngine):
             raise ConfigError(f"a lean backtest holds at most {SLOTS} resting orders; leave --lean out")
         slot = self._free.pop()
         shown = self.lots_at(side, limit_ticks)
-        order = self._orders[slot]
-        order[:] = 0
-        order[SIDE], order[PRICE], order[LEFT] = side.sign, limit_ticks, open_quantity
-        order[SHOWN] = -1 if shown is None else shown
+        self._orders[slot] = (side.sign, limit_ticks, open_quantity, 0, 0, -1 if shown is None else shown, 0)
         self._ahead[slot] = math.nan if shown is None else shown
-        self._line[self._state[_RESTING]] = slot
-        self._state[_RESTING] += 1
+        count = self._state.item(_RESTING)
+        self._line[count] = slot
+        self._state[_RESTING] = count + 1
+        self._quiet_until = 0
         self._names[slot], self._slots[client_order_id] = client_order_id, slot
 
     def resize(self, client_order_id: str, open_quantity: int) -> None:
         """Take a smaller size and keep the place; an order that was filled in full stays out."""
         slot = self._slots.get(client_order_id)
         if slot is not None:
+            self._catch_up()
             self._orders[slot, LEFT] = open_quantity
+            self._quiet_until = 0
 
     def remove(self, client_order_id: str) -> bool:
         """Leave the queue; return whether the order was there."""
         slot = self._slots.get(client_order_id)
         if slot is None:
             return False
-        count = int(self._state[_RESTING])
-        at = int(np.flatnonzero(self._line[:count] == slot)[0])
+        self._catch_up()
+        count = self._state.item(_RESTING)
+        at = self._line[:count].tolist().index(slot)
         self._line[at : count - 1] = self._line[at + 1 : count]
         self._state[_RESTING] = count - 1
         self._forget(slot)
@@ -114,6 +130,7 @@ class CompiledEngine(MatchingEngine):
         self._catch_up()
         self._state[_BOOK_ROW] = -1
         self._counts[:] = 0
+        self._quiet_until = 0 if self._slots else _NEVER
         for slot in self._slots.values():
             self._ahead[slot] = math.nan
             self._orders[slot, SHOWN], self._orders[slot, TRADED] = -1, 0
@@ -121,17 +138,33 @@ class CompiledEngine(MatchingEngine):
     # --- the market's side -------------------------------------------------------------------------------------------------
 
     def on_rows(self, first: int, last: int) -> list[Execution]:
-        """Take the events from `first` to before `last`, and return what they fill."""
-        if not self._slots:  # nothing rests: who asks next looks at all of it at once
-            self._seen, self._upto = min(self._seen, first), last
+        """Take the events from `first` to before `last`, which follow those before them, and return what they fill.
+
+        Events that fill nothing wait until somebody asks what stands in the book: then all of them are matched at once.
+        """
+        self._upto = last
+        if last <= self._quiet_until:
             return []
-        self._catch_up()
-        return self._match(first, last)
+        return self.settle(first, last)
+
+    def settle(self, first: int, last: int) -> list[Execution]:
+        """Match the events before `first`, then those to before `last`, if they fill anything; return what they fill."""
+        self._match(self._seen, first)
+        self._seen = first
+        ahead = min(max(last, first + LOOK_AHEAD), len(self._index))
+        quiet_until_event = quiet_until(self._index, first, ahead, *self._trial)
+        if quiet_until_event >= last:
+            self._quiet_until = quiet_until_event
+            return []
+        fills = self._match(first, last)
+        self._seen = last
+        self._quiet_until = 0 if self._slots else _NEVER
+        return fills
 
     def _catch_up(self) -> None:
         if self._seen < self._upto:
             self._match(self._seen, self._upto)
-        self._seen = _NEVER
+            self._seen = self._upto
 
     def _match(self, first: int, last: int) -> list[Execution]:
         found: list[Execution] = []
@@ -139,7 +172,7 @@ class CompiledEngine(MatchingEngine):
             filled = match(self._index, first, last, *self._arrays)
             if filled:
                 found += self._executions(filled)
-            first = self._state[_NEXT]
+            first = self._state.item(_NEXT)
         return found
 
     def on_book(self, book: BookSnapshot) -> list[Execution]:  # noqa: ARG002 (the port's signature)
@@ -162,10 +195,21 @@ class CompiledEngine(MatchingEngine):
         del self._slots[self._names[slot]]
         self._names[slot] = ""
         self._free.append(slot)
+        self._quiet_until = 0 if self._slots else _NEVER
 
     def _walk(self, side: Side, limit_ticks: int | None, quantity: int, trial: int) -> int:
         self._catch_up()
         levels, facts, _ = self._market
-        limit = side.sign * _NO_LIMIT if limit_ticks is None else limit_ticks
-        row = self._state[_BOOK_ROW]
-        return int(take(levels, facts, row, side.sign, limit, quantity, self._taken, self._counts, self._got, trial))
+        row, sign = self._state.item(_BOOK_ROW), side.sign
+        if row < 0 or (limit_ticks is not None and self._is_beyond(row, sign, limit_ticks)):
+            return 0
+        limit = sign * _NO_LIMIT if limit_ticks is None else limit_ticks
+        if not trial and self._slots:
+            self._quiet_until = 0
+        return int(take(levels, facts, row, sign, limit, quantity, self._taken, self._counts, self._got, trial))
+
+    def _is_beyond(self, row: int, sign: int, limit_ticks: int) -> bool:
+        """Return whether the other side of the book is out of reach."""
+        levels, facts, _ = self._market
+        place, depth = _ASKS if sign > 0 else _BIDS
+        return facts.item(row, depth) == 0 or (limit_ticks - levels.item(row, place, 0)) * sign < 0
