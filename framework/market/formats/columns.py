@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, compress
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,6 @@ from framework.market.formats.mapping import TimeColumn
 from framework.model import Instrument
 
 Array = npt.NDArray[Any]
-Levels = list[tuple[int, ...]]
 _ROW: Final = re.compile(r"Row #(\d+)")
 _LATEST_NS: Final = 7_258_118_400_000_000_000  # 2200-01-01
 _MOST: Final = float(2**53)
@@ -105,7 +104,7 @@ def _parse(lines: bytes, path: Path, header: Header, types: Mapping[str, pa.Data
     return table.combine_chunks().to_batches()  # type: ignore[no-any-return]
 
 
-def numbers(batch: pa.RecordBatch, names: list[str]) -> Array:
+def numbers_in(batch: pa.RecordBatch, names: list[str]) -> Array:
     """Return columns as float64 (rows, columns); what is not there is NaN."""
     return np.stack([np.asarray(batch.column(name).to_numpy(zero_copy_only=False), np.float64) for name in names], axis=1)
 
@@ -176,15 +175,3 @@ def check_order(times: Array, before: int | None, path: Path, line: int, *, may_
         what = "is earlier than" if steps[wrong[0]] < 0 else "repeats the time of"
         raise ConfigError(f"{path}: line {where} {what} the line above it; sort the file by time and drop what is twice in it")
     return int(times[-1])
-
-
-def tuples_of(ticks: Array, lots: Array, is_there: Array) -> tuple[Levels, Levels]:
-    """Return ticks and lots (rows, levels) as tuples per row, without the levels that are not there."""
-    if is_there.all():
-        return list(map(tuple, ticks.tolist())), list(map(tuple, lots.tolist()))
-    masks = is_there.tolist()
-    return _masked(ticks.tolist(), masks), _masked(lots.tolist(), masks)
-
-
-def _masked(rows: list[list[int]], masks: list[list[bool]]) -> Levels:
-    return [tuple(compress(*row)) for row in zip(rows, masks, strict=True)]

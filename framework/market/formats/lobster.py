@@ -22,10 +22,12 @@ import numpy as np
 import pyarrow as pa
 
 from framework.errors import ConfigError, IntegrityError
-from framework.market.formats.columns import Array, Header, Levels, parse_blocks, tuples_of
+from framework.market.formats.columns import Array, Header, parse_blocks
 from framework.market.formats.lines import BROKEN
-from framework.messages import BookSnapshot, MarketEvent, SessionChanged, TradeTick
-from framework.model import NS_PER_S, Instrument, Side
+from framework.market.formats.recording import numbered_events
+from framework.market.formats.rows import BUYER, NOBODY, SELLER, Books, Halts, Levels, Rows, Trades, merged, numbered
+from framework.messages import MarketEvent
+from framework.model import NS_PER_S, Instrument
 from framework.window import LEVELS
 
 TICK: Final = 100
@@ -84,11 +86,18 @@ class LobsterSource:
 
     def events(self, first_sequence: int) -> Iterator[MarketEvent]:
         """Yield per row its trade or halt, then its book, numbered from `first_sequence` by row."""
+        for rows in self.rows(first_sequence):
+            for self.row, event in numbered_events(rows):
+                yield event
+
+    def rows(self, first_sequence: int) -> Iterator[Rows]:
+        """Yield the same events as rows."""
         self.next_sequence = first_sequence
         rows_read = 0
         for messages, books in self._batches():
             self._check_types(messages, rows_read)
-            yield from self._events(messages, books, rows_read, first_sequence)
+            rows = self._rows(messages, books, rows_read)
+            yield numbered(rows, rows.numbers + first_sequence) if first_sequence else rows
             rows_read += messages.num_rows
             self.next_sequence = first_sequence + rows_read
             self.read_share = rows_read / self._row_count
@@ -153,73 +162,33 @@ class LobsterSource:
 
     # --- rows to events ----------------------------------------------------------------------------------------------------
 
-    def _events(self, messages: pa.RecordBatch, books: pa.RecordBatch, first_row: int, first_sequence: int) -> Iterator[MarketEvent]:
-        instrument_id = self.instruments[0].instrument_id
-        times = self._times(messages).tolist()
+    def _rows(self, messages: pa.RecordBatch, books: pa.RecordBatch, first_row: int) -> Rows:
+        numbers, times = np.arange(first_row, first_row + messages.num_rows), self._times(messages)
         asks, bids = self._side(books, "ask", first_row), self._side(books, "bid", first_row)
-        specials = self._specials(messages, first_row)
-        for index, (ts, ask_ticks, ask_sizes, bid_ticks, bid_sizes) in enumerate(zip(times, *asks, *bids, strict=True)):
-            self.row = first_row + index
-            sequence = first_sequence + self.row
-            if index in specials:
-                yield from specials[index](ts, sequence)
-            yield BookSnapshot(
-                instrument_id=instrument_id,
-                ts_event=ts,
-                ts_recv=ts,
-                sequence=sequence,
-                bid_ticks=bid_ticks,
-                bid_sizes=bid_sizes,
-                ask_ticks=ask_ticks,
-                ask_sizes=ask_sizes,
-            )
+        trades, halts = self._trades(messages, numbers, times), self._halts(messages, numbers, times)
+        return merged(self.instruments[0].instrument_id, "row", Books(numbers, times, times, bids, asks), trades, halts)
 
-    def _specials(self, messages: pa.RecordBatch, first_row: int) -> dict[int, Callable[[int, int], Iterator[MarketEvent]]]:
-        """Return what the executions and halts among `messages` yield, by index."""
-        kinds, sizes = _column(messages, "type"), _column(messages, "size")
-        prices, directions = _column(messages, "price"), _column(messages, "direction")
-        found: dict[int, Callable[[int, int], Iterator[MarketEvent]]] = {}
-        for index in np.flatnonzero(np.isin(kinds, _EXECUTIONS)).tolist():
-            kind, resting = int(kinds[index]), int(directions[index])
-            aggressor = None if kind == _CROSS else Side.SELL if resting == 1 else Side.BUY
-            ticks = self._trade_ticks(int(prices[index]), aggressor, kind, first_row + index)
-            found[index] = self._trade(ticks, int(sizes[index]), aggressor)
-        for index in np.flatnonzero(kinds == _HALT).tolist():
-            found[index] = self._halt(int(prices[index]))
-        return found
-
-    def _trade(self, ticks: int, size: int, aggressor: Side | None) -> Callable[[int, int], Iterator[MarketEvent]]:
-        def trade(ts: int, sequence: int) -> Iterator[MarketEvent]:
-            yield TradeTick(
-                instrument_id=self.instruments[0].instrument_id,
-                ts_event=ts,
-                ts_recv=ts,
-                sequence=sequence,
-                price_ticks=ticks,
-                size=size,
-                aggressor=aggressor,
-            )
-
-        return trade
-
-    def _halt(self, code: int) -> Callable[[int, int], Iterator[MarketEvent]]:
-        def halt(ts: int, _: int) -> Iterator[MarketEvent]:
-            if code in _SESSIONS:
-                is_open, reason = _SESSIONS[code]
-                yield SessionChanged(instrument_id=self.instruments[0].instrument_id, ts_event=ts, is_open=is_open, reason=reason)
-
-        return halt
-
-    def _trade_ticks(self, price: int, aggressor: Side | None, kind: int, row: int) -> int:
-        ticks, rest = divmod(price, TICK)
-        if rest and kind != _HIDDEN:
-            raise ConfigError(
-                f"{self.path}: message row {row} has the price {price / 10_000}, no whole number of cents; fetch the file again"
-            )
+    def _trades(self, messages: pa.RecordBatch, numbers: Array, times: Array) -> Trades:
+        kinds = _column(messages, "type")
+        at = np.flatnonzero(np.isin(kinds, _EXECUTIONS))
+        kinds, prices, resting = kinds[at], _column(messages, "price")[at], _column(messages, "direction")[at]
+        aggressors = np.where(kinds == _CROSS, NOBODY, np.where(resting == 1, SELLER, BUYER))
+        odd = np.flatnonzero((prices % TICK != 0) & (kinds != _HIDDEN))
+        if odd.size:
+            row, price = numbers[at[odd[0]]], prices[odd[0]] / 10_000
+            raise ConfigError(f"{self.path}: message row {row} has the price {price}, no whole number of cents; fetch the file again")
         # Hidden orders rest at the mid too, half a cent between two ticks: counted at the tick that is worse for who came.
-        return ticks + (rest > 0 and aggressor is not Side.SELL)
+        ticks = prices // TICK + ((prices % TICK > 0) & (aggressors != SELLER))
+        return Trades(numbers[at], times[at], times[at], ticks, _column(messages, "size")[at], aggressors)
 
-    def _side(self, books: pa.RecordBatch, side: str, first_row: int) -> tuple[Levels, Levels]:
+    @staticmethod
+    def _halts(messages: pa.RecordBatch, numbers: Array, times: Array) -> Halts:
+        codes = _column(messages, "price")
+        at = np.flatnonzero((_column(messages, "type") == _HALT) & np.isin(codes, list(_SESSIONS)))
+        found = [_SESSIONS[code] for code in codes[at].tolist()]
+        return Halts(numbers[at], times[at], [is_open for is_open, _ in found], [reason for _, reason in found])
+
+    def _side(self, books: pa.RecordBatch, side: str, first_row: int) -> Levels:
         levels = range(min(self._levels, LEVELS))
         prices = np.stack([_column(books, f"{side}_p_{level}") for level in levels], axis=1)
         sizes = np.stack([_column(books, f"{side}_s_{level}") for level in levels], axis=1)
@@ -229,7 +198,7 @@ class LobsterSource:
             row, level = odd[0].tolist()
             price = prices[row, level] / 10_000
             raise ConfigError(f"{self.path}: order-book row {first_row + row} has the price {price}, no whole number of cents")
-        return tuples_of(prices // TICK, sizes, is_there)
+        return Levels.of(prices // TICK, sizes, is_there)
 
 
 def _column(batch: pa.RecordBatch, name: str) -> Array:

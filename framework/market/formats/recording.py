@@ -7,11 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from framework.dataset.parts import DamagedPart, Manifest, Part, read_manifest, read_part
 from framework.errors import ConfigError, IntegrityError
+from framework.market.formats.rows import BAR, KIND_NAMES, Rows
 from framework.market.recording import BAR_KIND, BAR_SCHEMA, KIND, SCHEMA, VERSION, facts_in
 from framework.messages import Bar, BookSnapshot, MarketEvent, SessionChanged, TradeTick
 from framework.model import Side
@@ -56,6 +58,15 @@ class RecordingSource:
                 yield from self._decode(batch)
             self.read_share = (part.first_total + part.rows) / self._manifest.total_rows
 
+    def rows(self, first_sequence: int) -> Iterator[Rows]:
+        """Yield the same events as rows, an instrument at a time in each part."""
+        self.next_sequence = first_sequence
+        for part in self._manifest.parts:
+            self._part = part.name
+            for batch in self._table(part).replace_schema_metadata(None).to_batches():
+                yield from _by_instrument(batch, f"{part.name} row")
+            self.read_share = (part.first_total + part.rows) / self._manifest.total_rows
+
     def _table(self, part: Part) -> pa.Table:
         try:
             table = read_part(self.path, part)
@@ -77,10 +88,21 @@ def _manifest_of(path: Path) -> Manifest:
     return manifest
 
 
-def _arrivals(table: pa.Table) -> pa.ChunkedArray:
+def _arrivals(table: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
     if "ts_recv" not in table.schema.names:
         return table.column("ts_event")
     return pc.coalesce(table.column("ts_recv"), table.column("ts_event"))
+
+
+def _by_instrument(batch: pa.RecordBatch, word: str) -> Iterator[Rows]:
+    names = batch.column("instrument_id")
+    arrivals = _arrivals(batch).to_numpy(zero_copy_only=False)
+    is_bars = "kind" not in batch.schema.names
+    kinds = np.full(len(names), BAR) if is_bars else pc.index_in(batch.column("kind"), KIND_NAMES).to_numpy(zero_copy_only=False)
+    for name in names.unique().to_pylist():
+        is_own = pc.equal(names, name)
+        own = np.flatnonzero(is_own.to_numpy(zero_copy_only=False))
+        yield Rows(name, batch.filter(is_own), arrivals[own].astype(np.int64), kinds[own].astype(np.int64), own, word)
 
 
 def events_in(batch: pa.RecordBatch) -> Iterator[MarketEvent]:
@@ -95,6 +117,11 @@ def bars_in(batch: pa.RecordBatch) -> Iterator[Bar]:
     columns = [_plain(batch.column(field.name), field.type) for field in BAR_SCHEMA]
     for row in zip(*columns, strict=True):
         yield Bar(**dict(zip(BAR_SCHEMA.names, row, strict=True)))
+
+
+def numbered_events(rows: Rows) -> Iterator[tuple[int, MarketEvent]]:
+    """Yield the events of rows, each with its number."""
+    return zip(rows.numbers.tolist(), (bars_in if rows.is_bars else events_in)(rows.batch), strict=True)
 
 
 def _plain(column: pa.Array, kind: pa.DataType) -> list[Any]:

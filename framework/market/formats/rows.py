@@ -20,7 +20,7 @@ from framework.model import Side
 from framework.window import Int64Array
 
 BOOK, TRADE, SESSION, BAR = 0, 1, 2, 3
-_KINDS: Final = pa.array(["book", "trade", "session"])
+KIND_NAMES: Final = pa.array(["book", "trade", "session"])
 _AGGRESSORS: Final = pa.array([str(Side.BUY), str(Side.SELL)])
 NOBODY, BUYER, SELLER = -1, 0, 1
 """Who began a trade."""
@@ -158,7 +158,7 @@ def merged(instrument_id: str, word: str, books: Books = NO_BOOKS, trades: Trade
     ts_recv = np.concatenate([halts.ts_event, trades.ts_recv, books.ts_recv])[order]
     is_trade, is_book, is_halt = (kinds == kind for kind in (TRADE, BOOK, SESSION))
     columns = {
-        "kind": pa.DictionaryArray.from_arrays(pa.array(kinds.astype(np.int8)), _KINDS).cast(pa.string()),
+        "kind": pa.DictionaryArray.from_arrays(pa.array(kinds.astype(np.int8)), KIND_NAMES).cast(pa.string()),
         "instrument_id": pa.repeat(pa.scalar(instrument_id), len(kinds)),
         "ts_event": pa.array(ts_event),
         "ts_recv": pa.array(ts_recv, mask=is_halt),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,17 +16,18 @@ from framework.market.formats.columns import (
     Header,
     check_order,
     lot_of,
-    numbers,
+    numbers_in,
     read_columns,
     tick_of,
     times_of,
     to_units,
-    tuples_of,
 )
 from framework.market.formats.lines import PlainBytes, head_of
 from framework.market.formats.mapping import BarColumns, BookColumns, TableMapping, TimeColumn, TradeColumns
-from framework.messages import Bar, BookSnapshot, MarketEvent, TradeTick
-from framework.model import NS_PER_S, Instrument, Side
+from framework.market.formats.recording import numbered_events
+from framework.market.formats.rows import BUYER, NOBODY, SELLER, Books, Levels, Rows, Trades, bar_rows, merged, numbered
+from framework.messages import MarketEvent
+from framework.model import NS_PER_S, Instrument
 from framework.window import LEVELS
 
 _CROSSED: Final = "crossed books left out"
@@ -62,14 +63,21 @@ class TableSource:
 
     def events(self, first_sequence: int) -> Iterator[MarketEvent]:
         """Yield one event per row, numbered from `first_sequence`."""
+        for rows in self.rows(first_sequence):
+            for self.line, event in numbered_events(rows):
+                yield event
+
+    def rows(self, first_sequence: int) -> Iterator[Rows]:
+        """Yield the same events as rows."""
         self.next_sequence = first_sequence
         rows_of, types = self._reading()
         with PlainBytes(self.path) as content:
             for line, batch in read_columns(content, self.path, self._header, types):
-                self.line = line - 1
-                for event in rows_of(batch, line):
-                    yield event
-                    self.next_sequence += 1
+                rows = rows_of(batch, line)
+                if not rows.is_bars:
+                    rows = numbered(rows, self.next_sequence + np.arange(len(rows)))
+                yield rows
+                self.next_sequence += len(rows)
                 self.read_share = content.share
         self.read_share = 1.0
 
@@ -85,7 +93,7 @@ class TableSource:
             raise ConfigError(f"{self.path}: holds no rows below its header")
         self.start_ns, self.end_ns = first + self._shift_ns, last + self._shift_ns
 
-    def _reading(self) -> tuple[Callable[[pa.RecordBatch, int], Iterator[MarketEvent]], dict[str, pa.DataType]]:
+    def _reading(self) -> tuple[Callable[[pa.RecordBatch, int], Rows], dict[str, pa.DataType]]:
         mapping = self._mapping
         types = _time_types(mapping.time) | _time_types(self._arrival)
         if mapping.book is not None:
@@ -106,87 +114,56 @@ class TableSource:
         joined = texts[0] if len(texts) == 1 else _joined(*texts)
         return times_of(joined, columns, self.path, line)
 
-    def _both_times(self, batch: pa.RecordBatch, line: int) -> tuple[list[int], list[int]]:
-        arrivals = self._times(batch, self._arrival, line).tolist()
-        return (self._times(batch, self._mapping.time, line).tolist() if self._mapping.receive_time else arrivals), arrivals
+    def _both_times(self, batch: pa.RecordBatch, line: int) -> tuple[Array, Array]:
+        arrivals = self._times(batch, self._arrival, line)
+        return (self._times(batch, self._mapping.time, line) if self._mapping.receive_time else arrivals), arrivals
 
-    def _books(self, batch: pa.RecordBatch, line: int, book: BookColumns) -> Iterator[BookSnapshot]:
+    def _books(self, batch: pa.RecordBatch, line: int, book: BookColumns) -> Rows:
         bids, asks = (self._side(batch, line, *names) for names in _side_names(book))
-        instrument_id = self.instruments[0].instrument_id
-        rows = zip(*self._both_times(batch, line), *bids, *asks, strict=True)
-        for ts_event, ts_recv, bid_ticks, bid_sizes, ask_ticks, ask_sizes in rows:
-            self.line += 1
-            if bid_ticks and ask_ticks and bid_ticks[0] >= ask_ticks[0]:
-                self._on_crossed(book)
-                continue
-            yield BookSnapshot(
-                instrument_id=instrument_id,
-                ts_event=ts_event,
-                ts_recv=ts_recv,
-                sequence=self.next_sequence,
-                bid_ticks=bid_ticks,
-                bid_sizes=bid_sizes,
-                ask_ticks=ask_ticks,
-                ask_sizes=ask_sizes,
-            )
-
-    def _on_crossed(self, book: BookColumns) -> None:
+        numbers = line + np.arange(batch.num_rows)
+        rows = merged(self.instruments[0].instrument_id, "line", Books(numbers, *self._both_times(batch, line), bids, asks))
+        crossed = rows.crossed()
+        if not crossed.size:
+            return rows
         if book.crossed == "refuse":
             raise ConfigError(
-                f"{self.path}: line {self.line} is a crossed or locked book; `crossed: skip` in the mapping leaves such rows out"
+                f"{self.path}: line {numbers[crossed[0]]} is a crossed or locked book; `crossed: skip` in the mapping leaves such rows out"
             )
-        self.notes[_CROSSED] = self.notes.get(_CROSSED, 0) + 1
+        self.notes[_CROSSED] = self.notes.get(_CROSSED, 0) + len(crossed)
+        return rows.without(crossed)
 
-    def _side(self, batch: pa.RecordBatch, line: int, prices: list[str], sizes: list[str]) -> tuple[list[Any], list[Any]]:
-        price, size = numbers(batch, prices), numbers(batch, sizes)
+    def _side(self, batch: pa.RecordBatch, line: int, prices: list[str], sizes: list[str]) -> Levels:
+        price, size = numbers_in(batch, prices), numbers_in(batch, sizes)
         is_there = (size > 0) & np.isfinite(price)
         ticks = to_units(np.where(is_there, price, 0), self._tick, self.path, line)
-        return tuples_of(ticks, to_units(np.where(is_there, size, 0), self._lot, self.path, line), is_there)
+        return Levels.of(ticks, to_units(np.where(is_there, size, 0), self._lot, self.path, line), is_there)
 
-    def _trades(self, batch: pa.RecordBatch, line: int, trade: TradeColumns) -> Iterator[TradeTick]:
-        values = numbers(batch, [trade.price, trade.size])
+    def _trades(self, batch: pa.RecordBatch, line: int, trade: TradeColumns) -> Rows:
+        values = numbers_in(batch, [trade.price, trade.size])
         odd = np.argwhere(~np.isfinite(values))
         if odd.size:
             raise ConfigError(f"{self.path}: line {line + int(odd[0][0])} has no price or size; fetch the file again")
-        prices = to_units(values[:, 0], self._tick, self.path, line).tolist()
-        sizes = to_units(values[:, 1], self._lot, self.path, line).tolist()
-        sides = batch.column(trade.side).to_pylist() if trade.side else [None] * len(prices)
-        aggressors: dict[Any, Side] = dict.fromkeys(trade.buy, Side.BUY) | dict.fromkeys(trade.sell, Side.SELL)
-        instrument_id = self.instruments[0].instrument_id
-        for ts_event, ts_recv, price, size, side in zip(*self._both_times(batch, line), prices, sizes, sides, strict=True):
-            self.line += 1
-            yield TradeTick(
-                instrument_id=instrument_id,
-                ts_event=ts_event,
-                ts_recv=ts_recv,
-                sequence=self.next_sequence,
-                price_ticks=price,
-                size=size,
-                aggressor=aggressors.get(side),
-            )
+        prices = to_units(values[:, 0], self._tick, self.path, line)
+        sizes = to_units(values[:, 1], self._lot, self.path, line)
+        numbers = line + np.arange(len(prices))
+        began = _aggressors(batch.column(trade.side), trade) if trade.side else np.full(len(prices), NOBODY)
+        return merged(
+            self.instruments[0].instrument_id,
+            "line",
+            trades=Trades(numbers, *self._both_times(batch, line), prices, sizes, began),
+        )
 
-    def _bars(self, batch: pa.RecordBatch, line: int, bar: BarColumns) -> Iterator[Bar]:
+    def _bars(self, batch: pa.RecordBatch, line: int, bar: BarColumns) -> Rows:
         prices = self._bar_prices(batch, line, bar)
         volumes = self._bar_volumes(batch, line, bar)
-        times = (self._times(batch, self._mapping.time, line) + self._shift_ns).tolist()
-        instrument_id, interval_s = self.instruments[0].instrument_id, bar.interval_s
-        for ts_event, (open_, high, low, close), (volume, bought, sold) in zip(times, prices.tolist(), volumes.tolist(), strict=True):
-            self.line += 1
-            yield Bar(
-                instrument_id=instrument_id,
-                ts_event=ts_event,
-                interval_s=interval_s,
-                open_ticks=open_,
-                high_ticks=high,
-                low_ticks=low,
-                close_ticks=close,
-                volume=volume,
-                buy_volume=bought,
-                sell_volume=sold,
-            )
+        columns = {"ts_event": self._times(batch, self._mapping.time, line) + self._shift_ns}
+        columns |= {f"{name}_ticks": prices[:, index] for index, name in enumerate(("open", "high", "low", "close"))}
+        columns |= {name: volumes[:, index] for index, name in enumerate(("volume", "buy_volume", "sell_volume"))}
+        numbers = line + np.arange(len(prices))
+        return bar_rows(self.instruments[0].instrument_id, "line", numbers, bar.interval_s, columns)
 
     def _bar_prices(self, batch: pa.RecordBatch, line: int, bar: BarColumns) -> Array:
-        values = numbers(batch, [bar.open, bar.high, bar.low, bar.close])
+        values = numbers_in(batch, [bar.open, bar.high, bar.low, bar.close])
         inside = (values[:, [0, 2, 3]].max(axis=1) <= values[:, 1]) & (values[:, [0, 1, 3]].min(axis=1) >= values[:, 2])
         odd = np.flatnonzero(~inside)  # NaN too
         if odd.size:
@@ -195,12 +172,17 @@ class TableSource:
 
     def _bar_volumes(self, batch: pa.RecordBatch, line: int, bar: BarColumns) -> Array:
         names = [name for name in (bar.volume, bar.buy_volume, bar.sell_volume) if name is not None]
-        lots = to_units(numbers(batch, names), self._lot, self.path, line)
+        lots = to_units(numbers_in(batch, names), self._lot, self.path, line)
         if len(names) == 3:
             return lots
         if bar.buy_volume is not None:
             return np.concatenate([lots, lots[:, :1] - lots[:, 1:]], axis=1)
         return np.concatenate([lots, np.zeros((len(lots), 3 - len(names)), np.int64)], axis=1)
+
+
+def _aggressors(sides: pa.Array, trade: TradeColumns) -> Array:
+    buys, sells = (pc.is_in(sides, pa.array(texts, pa.string())).to_numpy(zero_copy_only=False) for texts in (trade.buy, trade.sell))
+    return np.where(sells, SELLER, np.where(buys, BUYER, NOBODY))
 
 
 def _joined(day: pa.Array, time: pa.Array) -> pa.Array:

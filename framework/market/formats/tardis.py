@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from framework.errors import ConfigError
 from framework.market.formats.book import BookSide
-from framework.market.formats.columns import Header, check_order, lot_of, numbers, read_columns, tick_of, times_of, to_units
+from framework.market.formats.columns import Header, check_order, lot_of, numbers_in, read_columns, tick_of, times_of, to_units
 from framework.market.formats.layouts import TARDIS, tardis_instrument
 from framework.market.formats.lines import PlainBytes, head_of
 from framework.market.formats.mapping import TimeColumn
@@ -102,8 +102,8 @@ class TardisBookSource:
     def _rows(self) -> Iterator[Row]:
         with PlainBytes(self.path) as content:
             for line, batch in read_columns(content, self.path, self._header, _TYPES):
-                ticks = to_units(numbers(batch, ["price"])[:, 0], self._tick, self.path, line)
-                lots = to_units(numbers(batch, ["amount"])[:, 0], self._lot, self.path, line)
+                ticks = to_units(numbers_in(batch, ["price"])[:, 0], self._tick, self.path, line)
+                lots = to_units(numbers_in(batch, ["amount"])[:, 0], self._lot, self.path, line)
                 self.line = line - 1
                 for row in zip(*self._plain(batch, line), ticks.tolist(), lots.tolist(), strict=True):
                     self.line += 1

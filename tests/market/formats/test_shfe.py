@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from framework.errors import ConfigError
 from framework.market.formats import open_feed, open_source
-from framework.market.formats.shfe import ShfeSource, split_lots
+from framework.market.formats.rows import BUYER, NOBODY, SELLER
+from framework.market.formats.shfe import NO_QUOTE, ShfeSource, split_lots
 from framework.messages import BookInvalid, BookSnapshot, SessionChanged, TradeTick
 from framework.model import Side
 
@@ -105,12 +107,17 @@ def test_the_quote_before_reaches_over_the_chunks_of_a_file(tmp_path: Path, monk
     assert len(whole) == 99
 
 
+def split(lots: int, average: float, bid: int, ask: int) -> list[tuple[int, int, int]]:
+    _, *columns = split_lots(np.array([lots]), np.array([average]), np.array([bid]), np.array([ask]))
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
 @given(lots=st.integers(1, 100_000), bid=st.integers(2_900, 3_000), spread=st.integers(1, 4), place=st.floats(-1, 2))
 def test_split_lots_are_whole_add_up_and_lean_to_the_nearer_side(lots: int, bid: int, spread: int, place: float) -> None:
     average = bid + place * spread
-    trades = list(split_lots(lots, average, bid, bid + spread))
-    sold = sum(size for price, size, aggressor in trades if (price, aggressor) == (bid, Side.SELL))
-    bought = sum(size for price, size, aggressor in trades if (price, aggressor) == (bid + spread, Side.BUY))
+    trades = split(lots, average, bid, bid + spread)
+    sold = sum(size for price, size, aggressor in trades if (price, aggressor) == (bid, SELLER))
+    bought = sum(size for price, size, aggressor in trades if (price, aggressor) == (bid + spread, BUYER))
 
     assert sold + bought == lots
     assert all(size > 0 for _, size, _ in trades)
@@ -121,7 +128,7 @@ def test_split_lots_are_whole_add_up_and_lean_to_the_nearer_side(lots: int, bid:
 
 
 def test_without_a_quote_on_both_sides_nobody_is_the_aggressor() -> None:
-    assert list(split_lots(7, 2_973.6, None, 2_975)) == [(2_974, 7, None)]
+    assert split(7, 2_973.6, NO_QUOTE, 2_975) == [(2_974, 7, NOBODY)]
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------------
