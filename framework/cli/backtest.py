@@ -83,7 +83,7 @@ def backtest(
         seed=seed,
         from_ns=_read_time("--from", from_),
         to_ns=_read_time("--to", to),
-        keep=_new(keep),
+        keep=new_directory(keep),
         is_lean=is_lean,
     )
     _check_writable("--report", report)
@@ -144,9 +144,10 @@ def _read_time(option: str, text: str | None) -> int | None:
     return round(when.replace(tzinfo=UTC).timestamp() * 1e6) * 1_000
 
 
-def _new(keep: Path | None) -> Path | None:
+def new_directory(keep: Path | None) -> Path | None:
+    """Return the directory of `--keep`, which is not there or empty. Raises `ConfigError` if something is in it."""
     if keep is not None and keep.exists() and any(keep.iterdir() if keep.is_dir() else [keep]):
-        raise ConfigError(f"--keep {keep}: is there already; a backtest begins with an empty state directory")
+        raise ConfigError(f"--keep {keep}: is there already; a run begins with an empty state directory")
     return keep
 
 

@@ -16,11 +16,11 @@ from rich.text import Text
 from framework.backtest.engine import ML_FORMS
 from framework.backtest.latency import FORMS, read_latency
 from framework.backtest.twin import Side, Twin, plan_twin, read_change, run_twin
-from framework.cli.backtest import KeepOption, quiet
+from framework.cli.backtest import KeepOption, new_directory, quiet
 from framework.cli.diff import StrategyOption, diff_view
 from framework.cli.options import JsonOption
 from framework.cli.output import say, say_json
-from framework.errors import ConfigError, IntegrityError
+from framework.errors import IntegrityError
 from framework.progress import progress_bar
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The state directory of the run; it may still go on.")]
@@ -55,7 +55,7 @@ def twin(
     """Repeat a recorded run with a changed setting (or none) and report the gap; exit 6 if the same question had two answers."""
     wanted = dict(read_change(text) for text in changes)
     with ExitStack() as stack:
-        folder = _new(keep) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidebook-twin-")))
+        folder = new_directory(keep) or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidebook-twin-")))
         plan = plan_twin(
             run_dir,
             keep=folder,
@@ -92,9 +92,3 @@ def twin_view(found: Twin) -> Group:
         table.add_row(_LABELS[name], *(f"{getattr(side, name):,{digits}}" for side in (found.run, found.twin)), f"{more:+,{digits}}")
     asked = f"{found.unanswered:,} times the twin asked where the run received no prediction (it failed, or was not asked for).\n"
     return Group(table, Text(asked if found.unanswered else ""), diff_view(found.diff))
-
-
-def _new(keep: Path | None) -> Path | None:
-    if keep is not None and keep.exists():
-        raise ConfigError(f"--keep {keep}: is there already; a twin begins with an empty state directory")
-    return keep

@@ -125,4 +125,5 @@ def summary_table(summary: Summary) -> Table:
 def _cell(value: object) -> str:
     if value is None:
         return "none"
-    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int | Decimal) else str(value)
+    formats = ((float, ",.2f"), (Decimal, ",f"), (int, ","))
+    return next((f"{value:{spec}}" for kind, spec in formats if isinstance(value, kind)), str(value))

@@ -200,6 +200,7 @@ def not_started(_: object) -> Summary:
 
 def test_the_verb_answers_with_run_twin_and_gap(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["twin", str(run_dir), "--set", "parameters.order_quantity=2", "--keep", str(tmp_path / "kept")]
+    (tmp_path / "kept").mkdir()
 
     assert enter([*arguments, "--json"], not_started) == 0
     found = json.loads(capsys.readouterr().out)

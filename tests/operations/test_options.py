@@ -39,3 +39,10 @@ def test_a_summary_table_has_every_number() -> None:
 
     for part in ("1,234,567", "-3", "-1,234.50", "1.23", "none", "restarts of the ML process"):
         assert part in text
+
+
+def test_an_amount_of_nothing_is_shown_as_a_number_and_not_as_a_power_of_ten() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(summary_table(Summary(realized_pnl=Decimal("0E-7"))))
+
+    assert "E-7" not in console.file.getvalue()  # type: ignore[attr-defined]
