@@ -43,8 +43,10 @@ from framework.operations.reporting import summary_of
 from framework.operations.session import serving, start_ml, viewing
 from framework.operations.state_dir import StateDir
 from framework.operations.strategy_host import Desk, StrategyHost, used_ids
-from framework.operations.trading_process import Tally, TradingProcess, take_clean_mark
+from framework.operations.tally import Tally
+from framework.operations.trading_process import TradingProcess, take_clean_mark
 from framework.operations.trainings import Trainings
+from framework.operations.venue_link import venue_beside
 from framework.trading.execution import ExecutionActor
 from framework.trading.fold import JournalFold, replay
 from framework.trading.journal import Journal
@@ -70,7 +72,7 @@ async def _run(options: StartOptions) -> Summary:
         has_view = not (options.is_headless or options.is_json) and can_show(sys.stdout)
         stack.callback(_start_logging(process, state, ring, is_on_screen=not has_view))
         lineup = deployed(process)
-        async with serving(process, state):
+        async with serving(process, state), venue_beside(process, state):
             await start_ml(process, state, lineup)
             process.start()
             start_strategies(process, lineup)

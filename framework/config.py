@@ -230,7 +230,7 @@ class PaperConfig(Settings):
     """The paper venue: latencies in ms, fees in money per lot (negative: rebate), the queue model of `framework.venues.queue_models`.
 
     `feed_latency_ms` is how far the feed is behind the exchange at most. `latency_spread` makes the order and response latencies
-    medians of a lognormal distribution; `latency_profile` takes them from a file instead.
+    medians of a lognormal distribution; `latency_profile` takes them from a file instead. `own_process`: the venue outlives `start`.
     """
 
     order_latency_ms: NotNegative = 2.0
@@ -243,10 +243,13 @@ class PaperConfig(Settings):
     queue_power: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 3.0
     maker_fee: Money = Decimal("0.25")
     taker_fee: Money = Decimal("0.85")
+    own_process: bool = False
 
     @model_validator(mode="after")
     def _one_time(self) -> Self:
-        """Refuse exact queues on a clock of their own: order logs are on receive time."""
+        """Refuse exact queues on a clock of their own (order logs are on receive time) or in a process without the recording."""
+        if self.queue_model == "fifo" and self.own_process:
+            raise conflict("own_process", "true", "false with queue_model fifo")
         if self.queue_model == "fifo" and self.feed_latency_ms:
             raise conflict("feed_latency_ms", self.feed_latency_ms, "0 with queue_model fifo")
         return self

@@ -65,7 +65,7 @@ def halt(
         say_json(halted)
     else:
         say(kills.sentence(halted))
-    return 0
+    return 0 if halted.is_done else StorageError.exit_code
 
 
 def resume(

@@ -1,8 +1,8 @@
 """The kill switch from outside: one byte that the gate of the running process reads before every order, and the end of one that hangs.
 
 The byte lives in the state directory and is shared memory for the trading process: whoever sets it has closed the gate at once,
-whatever the event loop is doing. Then the process is asked to cancel (and to flatten); one that does not answer is ended, and its paper
-venue with it. What that means for a venue elsewhere: `docs/risk.md`.
+whatever the event loop is doing. Then the process is asked to cancel (and to flatten); one that does not answer is ended, and with it a
+venue that lives in it. At a venue elsewhere the kill line does the rest (`venue_halt`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from framework.errors import StartRefused, StorageError
 from framework.model import TradingState
 from framework.operations import control, offline
 from framework.operations.state_dir import StateDir
+from framework.operations.venue_halt import Emptied, close_positions, empty, kill_line
 
 NAME: Final = "kill_switch"
 SIZE: Final = 4_096
@@ -30,11 +31,17 @@ TERM_S: Final = 2.0
 
 
 class Halted(msgspec.Struct, frozen=True, kw_only=True):
-    """What `halt` did. `killed` is the pid of a process that did not answer and was ended."""
+    """What `halt` did. `killed` is the pid of a process that did not answer and was ended; `at_venue`: at a venue elsewhere."""
 
     trading_state: TradingState = TradingState.HALTED
     was_running: bool = False
     killed: int | None = None
+    at_venue: Emptied | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Return whether nothing is left at a venue elsewhere that was to end."""
+        return self.at_venue is None or not (self.at_venue.unconfirmed or self.at_venue.left)
 
 
 def reader(state_dir: Path) -> Callable[[], bool]:
@@ -84,20 +91,38 @@ def clear(state_dir: Path) -> None:
 def halt(state_dir: Path, reason: str, *, is_flattening: bool, kill_after_s: float, now_ns: int) -> Halted:
     """Close the gate, have everything cancelled, and end a process that does not answer. Blocks for the CLI, never for the loop.
 
-    Raises `StartRefused` if positions are to be closed and nobody runs who could.
+    What rests at a venue elsewhere is cancelled over the kill line, whatever became of the process. Raises `StartRefused` if positions
+    are to be closed and nobody is there who could, `StorageError` if such a venue does not answer.
     """
     state = StateDir(state_dir)
     if not state.is_locked():
-        offline.set_trading_state(state_dir, TradingState.HALTED, reason, now_ns)
-        if is_flattening:
+        at_venue = _at_venue(state_dir, reason, is_flattening=is_flattening, now_ns=now_ns)
+        if is_flattening and at_venue is None:
             raise StartRefused(f"nothing runs in {state_dir}: it is halted, and nobody is there to close positions")
-        return Halted()
+        return Halted(at_venue=at_venue)
     write(state_dir, is_set=True)
-    if not _is_answered(state_dir, control.Halt(reason=reason, flatten=is_flattening), kill_after_s):
-        killed = _end(state)
-        offline.set_trading_state(state_dir, TradingState.HALTED, f"{reason} (process {killed} did not answer and was killed)", now_ns)
-        return Halted(was_running=True, killed=killed)
-    return Halted(was_running=True)
+    if _is_answered(state_dir, control.Halt(reason=reason, flatten=is_flattening), kill_after_s):
+        return Halted(was_running=True)
+    killed = _end(state)
+    said = f"{reason} (process {killed} did not answer and was killed)"
+    return Halted(was_running=True, killed=killed, at_venue=_at_venue(state_dir, said, is_flattening=is_flattening, now_ns=now_ns))
+
+
+def _at_venue(state_dir: Path, reason: str, *, is_flattening: bool, now_ns: int) -> Emptied | None:
+    """Write the halt into the journal of a process that is gone, and see to what stands at a venue elsewhere (None: there is none).
+
+    The kill process has canceled by now, because the switch is set; where that has died, it is done here.
+    """
+    offline.set_trading_state(state_dir, TradingState.HALTED, reason, now_ns)
+    with kill_line(state_dir) as line:
+        if line is None:
+            return None
+        emptied = empty(line)
+        if not is_flattening or emptied.unconfirmed:
+            return emptied
+        with offline.open_journal(state_dir) as journal:
+            closed = close_positions(line, journal)
+    return msgspec.structs.replace(emptied, closed=closed.closed, left=closed.left)
 
 
 def _is_answered(state_dir: Path, command: control.Halt, within_s: float) -> bool:
@@ -117,11 +142,20 @@ def _is_answered(state_dir: Path, command: control.Halt, within_s: float) -> boo
 
 def sentence(halted: Halted) -> str:
     """Return what `halt` did, for people."""
-    if halted.killed is not None:
-        return (
-            f"trading is HALTED; process {halted.killed} did not answer and was killed: look at the venue for orders that still rest there"
-        )
+    killed = "" if halted.killed is None else f"; process {halted.killed} did not answer and was killed"
+    if halted.at_venue is not None:
+        return f"trading is {halted.trading_state}{killed}{_venue_sentence(halted.at_venue)}"
+    if killed:
+        return f"trading is HALTED{killed}: look at the venue for orders that still rest there"
     return f"trading is {halted.trading_state}"
+
+
+def _venue_sentence(found: Emptied) -> str:
+    parts = [f"{len(found.canceled)} orders canceled at the venue" + (f" ({', '.join(found.canceled)})" if found.canceled else "")]
+    parts += [f"closed {lots:+d} of {holder}" for holder, lots in found.closed.items()]
+    parts += [f"STILL OPEN: {name}" for name in found.unconfirmed] or ["none is open there"]
+    parts += [f"STILL HELD: {lots:+d} of {holder}" for holder, lots in found.left.items()]
+    return "; " + "; ".join(parts)
 
 
 def _end(state: StateDir) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from framework.config import MainConfig
+from framework.errors import ConfigError
 from framework.market.catalogue.reading import open_market as open_recorded
 from framework.market.feed import Feed
 from framework.market.formats.databento_orders import order_logs
@@ -18,6 +19,7 @@ from framework.model import NS_PER_S, Instrument
 from framework.operations.options import StartOptions
 from framework.trading.fold import JournalFold
 from framework.trading.journal import Journal
+from framework.venues.elsewhere.venue import VenueElsewhere
 from framework.venues.paper import PaperVenue
 from framework.venues.port import Venue
 from framework.venues.simulated import DEFAULT_START_NS, START_MID_TICKS, SimulatedMarket
@@ -52,6 +54,8 @@ def open_market(options: StartOptions, journal: Journal, past: JournalFold) -> M
 
 def _simulated(options: StartOptions, journal: Journal, past: JournalFold) -> Market:
     config: MainConfig = options.config
+    if config.paper.own_process:
+        raise ConfigError("paper.own_process: found true with the simulated market, which is its own venue; allowed with recordings")
     point = last_point(journal, past)
     market = SimulatedMarket(
         config.simulated_market,
@@ -76,12 +80,22 @@ def _replayed(options: StartOptions) -> Market:
     feed = open_recorded(options.market)
     return Market(
         feed=feed,
-        venue=PaperVenue(options.config.paper, feed.instruments, order_logs=_order_logs(options)),
+        venue=_paper_venue(options, feed.instruments),
         instruments={instrument.instrument_id: instrument for instrument in feed.instruments},
         start_ns=feed.start_ns or 0,
         names=options.market,
         is_simulated=False,
     )
+
+
+def _paper_venue(options: StartOptions, instruments: tuple[Instrument, ...]) -> Venue:
+    """Return the paper venue, here or in a process of its own."""
+    paper = options.config.paper
+    if not paper.own_process:
+        return PaperVenue(paper, instruments, order_logs=_order_logs(options))
+    if options.speed is None:
+        raise ConfigError("paper.own_process: found true with --speed max; allowed with a finite speed: another process has its own time")
+    return VenueElsewhere(paper, instruments, speed=options.speed)
 
 
 def _order_logs(options: StartOptions) -> dict[str, Iterator[OrderChange]]:

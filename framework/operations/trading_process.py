@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,93 +12,32 @@ from framework.dataset import BackgroundDatasetWriter, DatasetWriter
 from framework.errors import StoppedByKill, StorageError
 from framework.inference.client import MLClient
 from framework.inference.samples import SampleRecorder
-from framework.kernel.bus import Tap, TapByType
 from framework.kernel.loop_lag import LoopLagMonitor
 from framework.kernel.pacer import Pacer
 from framework.market.bars import BarBuilder
 from framework.market.dom import DomBufferActor
 from framework.market.market_data import MarketData
 from framework.market.recording import Recorder
-from framework.messages import (
-    DecisionMade,
-    Message,
-    MLStateChanged,
-    Prediction,
-    PredictionFailed,
-    PredictionReceived,
-    StrategyQuarantined,
-    TradeTick,
-)
-from framework.model import NS_PER_S, TradingState
+from framework.messages import Message, MLStateChanged
+from framework.model import IN_FLIGHT, NS_PER_S, TradingState
 from framework.operations.left_open import left_open
 from framework.operations.markets import Market, remember_point
 from framework.operations.ml_link import Clients, MLLink
 from framework.operations.options import StartOptions
 from framework.operations.run_record import run_ended, run_started, write
 from framework.operations.strategy_host import Desk, StrategyHost
+from framework.operations.tally import Tally
 from framework.operations.trainings import Trainings
 from framework.trading.journal import Journal
 from framework.trading.snapshots import SnapshotKeeper
+from framework.venues.elsewhere.venue import VenueElsewhere
 
 FLUSH_S: Final = 1.0
-PREDICTIONS_SHOWN: Final = 6
 CLEAN: Final = "ended_in_order"
-COUNTED: Final = (PredictionReceived, PredictionFailed, DecisionMade, MLStateChanged, StrategyQuarantined, TradeTick)
-"""What a `Tally` looks at."""
 WIND_DOWN_S: Final = 1.0
 FEEDBACK_WAIT_S: Final = 2.0
+VENUE_WAIT_S: Final = 2.0
 log = logging.getLogger("Tidebook")
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the summary counts and nobody else keeps: a `tap` of the bus that journals predictions, then calls the next one."""
-
-    journal: Journal
-    then: Callable[[Message], None] | None = None
-    counts: Counter[str] = field(default_factory=Counter)
-    last_predictions: dict[str, deque[Prediction]] = field(default_factory=dict)
-    last_trades: dict[str, int] = field(default_factory=dict)
-
-    def tap_of(self, kind: type[Message]) -> Tap | None:
-        """Return what sees the messages of a type: this, what comes after it, or nothing."""
-        after = self.then.tap_of(kind) if isinstance(self.then, TapByType) else self.then
-        if kind is TradeTick and after is None:
-            return self._note_trade
-        return self if kind in COUNTED else after
-
-    def __call__(self, message: Message) -> None:
-        """See one message."""
-        kind = type(message)
-        if kind is PredictionReceived or kind is PredictionFailed:
-            self._note_prediction(message)
-        elif kind is DecisionMade:
-            self.counts["decisions"] += 1
-        elif kind is MLStateChanged or kind is StrategyQuarantined:
-            self._write(message)
-        elif isinstance(message, TradeTick):
-            self._note_trade(message)
-        if self.then is not None:
-            self.then(message)
-
-    def _note_trade(self, tick: TradeTick) -> None:
-        self.last_trades[tick.instrument_id] = tick.price_ticks
-
-    def _note_prediction(self, message: Message) -> None:
-        if isinstance(message, PredictionReceived):
-            self.counts["predictions"] += 1
-            self.last_predictions.setdefault(message.strategy_id, deque(maxlen=PREDICTIONS_SHOWN)).appendleft(message.prediction)
-            self._write(message, key=message.prediction.prediction_id)
-        elif isinstance(message, PredictionFailed):
-            self.counts["predictions_failed"] += 1
-            self.counts[f"predictions_failed_{message.reason.lower()}"] += 1
-            self._write(message, key=message.prediction_id)
-
-    def _write(self, message: Message, *, key: str = "") -> None:
-        try:
-            self.journal.append(type(message).__name__, message, key=key)
-        except StorageError as exc:
-            log.error("%s", exc)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -221,6 +159,9 @@ class TradingProcess:
         self.host.stop_all()
         self.desk.bus.drain()
         self._close_orders()
+        await self._hear_venue()
+        for one in left_open(self.desk.execution, self.market.instruments):
+            log.warning("%s", one)
         self.desk.supervisor.stop_all()
         self.desk.bus.drain()
         await self._deliver_feedback()
@@ -232,14 +173,20 @@ class TradingProcess:
         self.desk.journal.set_meta(CLEAN, "1")
 
     def _close_orders(self) -> None:
-        """Cancel entries, keep the exits of positions that stay, and say what is left open. A halt keeps nothing."""
+        """Cancel entries and keep the exits of positions that stay. A halt keeps nothing."""
         execution = self.desk.execution
         if execution.open_orders():
             execution.cancel_all() if execution.state is TradingState.HALTED else execution.cancel_entries()
             self.desk.clock.advance_to(self.desk.clock.now_ns() + round(WIND_DOWN_S * NS_PER_S))
             self.desk.bus.drain()
-        for one in left_open(execution, self.market.instruments):
-            log.warning("%s", one)
+
+    async def _hear_venue(self) -> None:
+        """Wait for the answers of a venue in another process, which takes real time."""
+        loop, execution = asyncio.get_running_loop(), self.desk.execution
+        end_s = loop.time() + VENUE_WAIT_S if isinstance(self.market.venue, VenueElsewhere) else 0.0
+        while loop.time() < end_s and any(order.status in IN_FLIGHT for order in execution.open_orders()):
+            await asyncio.sleep(0.02)
+            self.desk.bus.drain()
 
     async def _close_files(self) -> None:
         if self.recorder is not None:

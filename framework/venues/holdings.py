@@ -24,6 +24,10 @@ class Holdings:
         for holder, lots in positions.items():
             self._lots.setdefault(holder, lots)
 
+    def lots(self) -> dict[Holder, int]:
+        """Return what is held, by holder."""
+        return {holder: lots for holder, lots in self._lots.items() if lots}
+
     def book(self, intent: SubmitOrder, quantity: int) -> None:
         """Book an execution."""
         self._lots[intent.strategy_id, intent.instrument_id] += intent.side.sign * quantity

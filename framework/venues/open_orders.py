@@ -20,7 +20,7 @@ from framework.model import Liquidity, OrderType, TimeInForce
 from framework.venues.holdings import CLIPPED, NOTHING_TO_REDUCE, Holdings
 from framework.venues.latency import Latency, Line
 from framework.venues.matcher import Matcher, OpenOrder
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
+from framework.venues.port import NOTHING_HELD, Holder, RestingOrder, Standing
 from framework.venues.said import Said
 
 IDS_REMEMBERED: Final = 100_000
@@ -75,6 +75,21 @@ class OpenOrders:
     def of(self, instrument_id: str) -> tuple[OpenOrder, ...]:
         """Return the open orders of an instrument, oldest first."""
         return tuple(order for order in self._orders.values() if order.intent.instrument_id == instrument_id)
+
+    def standing(self) -> Standing:
+        """Return what is open and held here."""
+        return Standing(tuple(self._orders), self._holdings.lots())
+
+    def take_over(self, before: OpenOrders) -> None:
+        """Go on for a desk that has stopped: its open orders join the ends of their queues, and what it said is said again when asked."""
+        self._holdings, self._ids, self._numbers = before._holdings, before._ids, before._numbers
+        self._said.take_over(before._said)
+        for order in tuple(before._orders.values()):
+            if order.timer is not None:
+                order.timer.cancel()
+                order.timer = None
+            self._take_in(order)
+            self._place(order)
 
     # --- requests ----------------------------------------------------------------------------------------------------------
 

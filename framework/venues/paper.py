@@ -18,6 +18,7 @@ from framework.venues.latency import latencies
 from framework.venues.matcher import OpenOrder
 from framework.venues.matching import Execution, MatchingEngine
 from framework.venues.open_orders import OpenOrders
+from framework.venues.port import Standing
 from framework.venues.queue_models import queue_model
 
 
@@ -68,6 +69,14 @@ class PaperVenue(AtDesk):
     def start(self, clock: Clock, sink: Callable[[ExecutionReport], None]) -> None:
         """Begin; venue order ids of this run carry its start time."""
         self._desk.start(clock, sink, f"{clock.now_ns() // NS_PER_MS:x}")
+
+    def standing(self) -> Standing:
+        """Return what is open and held here."""
+        return self._desk.standing()
+
+    def take_over(self, before: PaperVenue) -> None:
+        """Go on for a venue that has stopped (after `start`); each of its orders stands at the end of its queue."""
+        self._desk.take_over(before._desk)
 
     def _trades(self, instrument_id: str) -> bool:
         return instrument_id in self._engines

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 from framework.clock import Clock
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, SubmitOrder
+from framework.model import Side
 
 Holder = tuple[str, str]
 """Whose position in what: strategy and instrument."""
@@ -22,6 +23,37 @@ class RestingOrder(NamedTuple):
     quantity: int
     filled_quantity: int
     limit_ticks: int | None
+
+
+class Standing(NamedTuple):
+    """What a venue has: the ids of open orders, oldest first, and signed lots by holder.
+
+    `canceled`: orders that a kill line had canceled before it was asked, because the kill switch is set.
+    """
+
+    open_orders: tuple[str, ...]
+    positions: Mapping[Holder, int]
+    canceled: tuple[str, ...] = ()
+
+
+class KillLine(Protocol):
+    """A connection to a venue that needs nothing of the trading process: what an adapter of a venue elsewhere has to give for `halt`.
+
+    Everything here blocks, with an end: it is used by a process of its own and by the command line. Raises `StorageError` when the
+    venue does not answer.
+    """
+
+    def standing(self) -> Standing:
+        """Return what is open and held at the venue, on whosever behalf."""
+
+    def cancel_everything(self) -> None:
+        """Ask for a cancel of every order that is open."""
+
+    def best(self, instrument_id: str, side: Side) -> int | None:
+        """Return the best price of a side, in ticks, as the venue last had it."""
+
+    def send(self, order: SubmitOrder) -> tuple[ExecutionReport, ...]:
+        """Send an order that does not rest, and return everything that the venue says of it until it has ended."""
 
 
 class Venue(Protocol):

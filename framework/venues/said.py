@@ -37,6 +37,10 @@ class Said:
         """End; nothing more is reported."""
         self._sink = None
 
+    def take_over(self, before: Said) -> None:
+        """Remember what another one said."""
+        self._said = before._said
+
     def knows(self, client_order_id: str) -> bool:
         """Return whether anything said about an order is remembered."""
         return client_order_id in self._said

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.faults import fuzz, halted_processes, halts, hostile, ml_kills, proxy, soak
+from tests.faults import elsewhere, fuzz, halted_processes, halts, hostile, ml_kills, proxy, soak
 from tests.faults.checker import Violation
 from tests.faults.scenarios import SCENARIOS, mix_of
 from tests.faults.tables import markdown, parser_of, show
@@ -89,6 +89,7 @@ def scenarios(arguments: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fuzz": fuzz.main,
     "halt": halts.main,
+    "halt-elsewhere": elsewhere.main,
     "halt-processes": halted_processes.main,
     "hostile": hostile.main,
     "ml-kills": ml_kills.main,

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from framework.errors import StartRefused
-from framework.model import TradingState
+from framework.messages import ExecutionReport, SubmitOrder
+from framework.model import Side, TradingState
 from framework.operations import kills, offline
+from framework.operations.venue_halt import Emptied, empty
+from framework.venues.port import Standing
 
 ROOT = Path(__file__).resolve().parents[2]
 HANGING = """
@@ -77,3 +80,49 @@ def test_the_switch_is_seen_at_once_by_whoever_reads_it(tmp_path: Path) -> None:
 
     assert seen == [False, True, False]
     assert (tmp_path / kills.NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_halt_left_at_a_venue_elsewhere_is_said_and_is_no_success() -> None:
+    done = kills.Halted(killed=7, at_venue=Emptied(canceled=("o1",), closed={"s A.X": 2}))
+    left = kills.Halted(at_venue=Emptied(unconfirmed=("o2",), left={"s A.X": -1}))
+
+    assert kills.sentence(done) == (
+        "trading is HALTED; process 7 did not answer and was killed; "
+        "1 orders canceled at the venue (o1); closed +2 of s A.X; none is open there"
+    )
+    assert kills.sentence(left) == "trading is HALTED; 0 orders canceled at the venue; STILL OPEN: o2; STILL HELD: -1 of s A.X"
+    assert (done.is_done, left.is_done) == (True, False)
+
+
+class Line:
+    """A kill line to a venue that confirms only the third cancel."""
+
+    def __init__(self, cancels_needed: int) -> None:
+        self._needed = cancels_needed
+        self.cancels = 0
+
+    def standing(self) -> Standing:
+        return Standing(() if self.cancels >= self._needed else ("o1", "o2"), {}, ("o0",))
+
+    def cancel_everything(self) -> None:
+        self.cancels += 1
+
+    def best(self, instrument_id: str, side: Side) -> int | None:
+        raise NotImplementedError
+
+    def send(self, order: SubmitOrder) -> tuple[ExecutionReport, ...]:
+        raise NotImplementedError
+
+
+def test_a_venue_is_asked_to_cancel_until_it_confirms() -> None:
+    line = Line(3)
+
+    assert empty(line, sleep=lambda _: None) == Emptied(canceled=("o0", "o1", "o2"))
+    assert line.cancels == 3
+
+
+def test_orders_that_a_venue_never_confirms_stay_listed() -> None:
+    line = Line(1_000)
+
+    assert empty(line, within_s=1.0, sleep=lambda _: None) == Emptied(canceled=("o0",), unconfirmed=("o1", "o2"))
+    assert line.cancels == 10

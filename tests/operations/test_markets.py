@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from framework.config import MainConfig, PaperConfig
+from framework.errors import ConfigError
 from framework.messages import BookSnapshot, SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side, TimeInForce
-from framework.operations.markets import last_point, remember_point
+from framework.operations.markets import last_point, open_market, remember_point
+from framework.operations.options import StartOptions
 from framework.trading.fold import replay
 from framework.trading.journal import Journal
 from framework.venues.simulated import DEFAULT_START_NS, START_MID_TICKS
@@ -59,3 +66,13 @@ def test_the_market_never_goes_back_before_our_last_order_there() -> None:
         journal.append("SubmitOrder", placed, durable=True)
 
     assert last_point(journal, replay(journal)).ts_event == DEFAULT_START_NS + 501 * NS_PER_S
+
+
+def test_a_venue_of_its_own_process_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
+    config = MainConfig(paper=PaperConfig(own_process=True))
+    journal = Journal(":memory:")
+
+    with pytest.raises(ConfigError, match=r"^paper.own_process: found true with the simulated market, .* allowed with recordings$"):
+        open_market(StartOptions(config=config, config_path=None, state_dir=tmp_path), journal, replay(journal))
+    with pytest.raises(ValueError, match="own_process: found true; allowed false with queue_model fifo"):
+        PaperConfig(own_process=True, queue_model="fifo")
