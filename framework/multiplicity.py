@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
-from scipy.stats import kurtosis, norm, skew
 
 from framework.window import Float64Array
 
 EULER: Final = 0.5772156649015329
+# Not SciPy's: to load it costs every verb half a second and 70 MB, for these two and the moments below.
+_QUANTILE: Final = NormalDist().inv_cdf
 
 
 def sharpe(observations: Float64Array) -> float:
@@ -36,8 +38,8 @@ def expected_best(variance: float, trials: int) -> float:
     """Return the Sharpe ratio that the best of `trials` tries without skill is expected to show; 0 for one try."""
     if trials < 2:
         return 0.0
-    quantiles = norm.ppf(1 - 1 / trials), norm.ppf(1 - 1 / (trials * math.e))
-    return math.sqrt(variance) * float((1 - EULER) * quantiles[0] + EULER * quantiles[1])
+    quantiles = _QUANTILE(1 - 1 / trials), _QUANTILE(1 - 1 / (trials * math.e))
+    return math.sqrt(variance) * ((1 - EULER) * quantiles[0] + EULER * quantiles[1])
 
 
 def deflated(observations: Float64Array, trials: int, earlier: Sequence[float]) -> dict[str, Any]:
@@ -56,11 +58,19 @@ def deflated(observations: Float64Array, trials: int, earlier: Sequence[float]) 
 def _probability(observations: Float64Array, ratio: float, luck: float) -> float:
     if len(observations) < 3 or not observations.std() > 0:
         return math.nan
-    shape = float(skew(observations)), float(kurtosis(observations, fisher=False))
-    return probability_above(luck, ratio, count=len(observations), skewness=shape[0], tails=shape[1])
+    skewness, tails = _shape(observations)
+    return probability_above(luck, ratio, count=len(observations), skewness=skewness, tails=tails)
+
+
+def _shape(observations: Float64Array) -> tuple[float, float]:
+    """Return skewness and kurtosis: the third and fourth central moment over powers of the second, of a population."""
+    apart = observations - observations.mean()
+    second = float((apart**2).mean())
+    return float((apart**3).mean()) / second**1.5, float((apart**4).mean()) / second**2
 
 
 def probability_above(luck: float, ratio: float, *, count: int, skewness: float, tails: float) -> float:
     """Return the probability that the true Sharpe ratio is above `luck`; `tails` is the kurtosis, 3 for a normal."""
     inside = 1 - skewness * ratio + (tails - 1) / 4 * ratio**2
-    return float(norm.cdf((ratio - luck) * math.sqrt(count - 1) / math.sqrt(max(inside, 1e-12))))
+    distance = (ratio - luck) * math.sqrt(count - 1) / math.sqrt(max(inside, 1e-12))
+    return 0.5 * math.erfc(-distance / math.sqrt(2))

@@ -71,7 +71,7 @@ class CompiledEngine(MatchingEngine):
     def takeable(self, side: Side, limit_ticks: int | None, quantity: int) -> int:
         """Return how many of `quantity` lots could be taken now within the limit."""
         rows = self._walk(side, limit_ticks, quantity, trial=1)
-        return int(self._got[:rows, 1].sum())
+        return int(self._got[:rows, 1].sum()) if rows else 0
 
     def take(self, client_order_id: str, side: Side, limit_ticks: int | None, quantity: int) -> list[Execution]:
         """Trade up to `quantity` against what is displayed within the limit."""
