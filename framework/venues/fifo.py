@@ -70,7 +70,7 @@ class FifoEngine(MatchingEngine):
     def rest(self, client_order_id: str, side: Side, limit_ticks: int, open_quantity: int) -> None:
         """Join the queue at the limit price, behind the orders that rest there."""
         place = ExactPlace(dict(self._queues.get((side, limit_ticks), {})))
-        self.resting[client_order_id] = Resting(client_order_id, side, limit_ticks, open_quantity, place)
+        self._join(Resting(client_order_id, side, limit_ticks, open_quantity, place))
 
     def on_trade(self, tick: TradeTick) -> list[Execution]:  # noqa: ARG002 (the orders that it fills say more)
         """Return nothing: fills come from the log."""

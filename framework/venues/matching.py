@@ -19,11 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from framework.messages import BookSnapshot, TradeTick
 from framework.model import Liquidity, Side
 from framework.venues.queue_models import Place, QueueModel, RiskAverse
+
+_FAR: Final = 1 << 62
+"""Ticks beyond every price."""
 
 
 class Execution(NamedTuple):
@@ -63,16 +66,22 @@ class MatchingEngine:
         # What is left of the levels that we took from, by our side and price.
         self._left: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
         self.resting: dict[str, Resting] = {}
+        # Our best prices that rest: most events reach neither.
+        self._highest_bid, self._lowest_ask = -_FAR, _FAR
 
     # --- our side ------------------------------------------------------------------------------------------------------
 
     def takeable(self, side: Side, limit_ticks: int | None, quantity: int) -> int:
         """Return how many of `quantity` lots could be taken now within the limit (none: any price)."""
+        if self._is_out_of_reach(side, limit_ticks):
+            return 0
         within = (available for price_ticks, available in self._offered(side) if _is_within(side, limit_ticks, price_ticks))
         return min(quantity, sum(within))
 
     def take(self, client_order_id: str, side: Side, limit_ticks: int | None, quantity: int) -> list[Execution]:
         """Trade up to `quantity` against what is displayed within the limit (none: any price)."""
+        if self._is_out_of_reach(side, limit_ticks):
+            return []
         taken = self._take(side, limit_ticks, quantity)
         return [Execution(client_order_id, size, price_ticks, Liquidity.TAKER) for price_ticks, size in taken]
 
@@ -83,7 +92,7 @@ class MatchingEngine:
     def rest(self, client_order_id: str, side: Side, limit_ticks: int, open_quantity: int) -> None:
         """Join the queue at the limit price, behind what is displayed there."""
         place = self._queue_model(self._displayed(side, limit_ticks))
-        self.resting[client_order_id] = Resting(client_order_id, side, limit_ticks, open_quantity, place)
+        self._join(Resting(client_order_id, side, limit_ticks, open_quantity, place))
 
     def resize(self, client_order_id: str, open_quantity: int) -> None:
         """Take a smaller size and keep the place; an order that was filled in full stays out."""
@@ -93,7 +102,10 @@ class MatchingEngine:
 
     def remove(self, client_order_id: str) -> bool:
         """Leave the queue; return whether the order was there."""
-        return self.resting.pop(client_order_id, None) is not None
+        if self.resting.pop(client_order_id, None) is None:
+            return False
+        self._watch()
+        return True
 
     def close(self) -> None:
         """Forget the book: the session is over, and the next one opens with another, in which what still rests stands at the end."""
@@ -114,6 +126,8 @@ class MatchingEngine:
             if left:
                 self._left[side] = dict(self._refreshed(side, left, book))
         self._book = book
+        if not self.resting:
+            return []
         if not self._is_reached(book):
             self._show(book)
             return []
@@ -147,28 +161,42 @@ class MatchingEngine:
 
     # --- inside ----------------------------------------------------------------------------------------------------------
 
+    def _join(self, order: Resting) -> None:
+        self.resting[order.client_order_id] = order
+        self._watch()
+
+    def _watch(self) -> None:
+        bids = [order.limit_ticks for order in self.resting.values() if order.side is Side.BUY]
+        asks = [order.limit_ticks for order in self.resting.values() if order.side is Side.SELL]
+        self._highest_bid, self._lowest_ask = max(bids, default=-_FAR), min(asks, default=_FAR)
+
+    def _is_out_of_reach(self, side: Side, limit_ticks: int | None) -> bool:
+        """Return whether the other side of the book is beyond a limit."""
+        if self._book is None or limit_ticks is None:
+            return False
+        if side is Side.BUY:
+            asks = self._book.ask_ticks
+            return not asks or asks[0] > limit_ticks
+        bids = self._book.bid_ticks
+        return not bids or bids[0] < limit_ticks
+
     def _is_reached(self, book: BookSnapshot) -> bool:
         """Return whether the other side of a book reaches any of our orders."""
         bids, asks = book.bid_ticks, book.ask_ticks
-        for order in self.resting.values():
-            if order.side is Side.BUY:
-                if asks and asks[0] <= order.limit_ticks:
-                    return True
-            elif bids and bids[0] >= order.limit_ticks:
-                return True
-        return False
+        return bool((asks and asks[0] <= self._highest_bid) or (bids and bids[0] >= self._lowest_ask))
 
     def _is_traded_at(self, tick: TradeTick) -> bool:
         """Return whether a trade was at or through the price of any of our orders on the side that it hit."""
-        hit, price_ticks = Side.SELL if tick.aggressor is Side.BUY else Side.BUY, tick.price_ticks
-        for order in self.resting.values():
-            if order.side is hit and (order.limit_ticks >= price_ticks if hit is Side.BUY else order.limit_ticks <= price_ticks):
-                return True
-        return False
+        return tick.price_ticks >= self._lowest_ask if tick.aggressor is Side.BUY else tick.price_ticks <= self._highest_bid
 
     def _show(self, book: BookSnapshot) -> None:
         """Show a book that fills nothing to our orders."""
         for order in self.resting.values():
+            is_buy = order.side is Side.BUY
+            ticks = book.bid_ticks if is_buy else book.ask_ticks
+            if ticks and ticks[0] == order.limit_ticks:  # at the touch: `_displayed` without a look at the whole side
+                order.place.see(book.bid_sizes[0] if is_buy else book.ask_sizes[0], book.ts_event)
+                continue
             displayed = self._displayed(order.side, order.limit_ticks)
             if displayed is not None:
                 order.place.see(displayed, book.ts_event)
@@ -183,6 +211,7 @@ class MatchingEngine:
             order.open_quantity -= fill.quantity
             if order.open_quantity == 0:
                 del self.resting[fill.client_order_id]
+                self._watch()
         return fills
 
     def _take(self, side: Side, limit_ticks: int | None, quantity: int) -> list[tuple[int, int]]:
