@@ -236,11 +236,26 @@ class PaperConfig(Settings):
     order_latency_ms: NotNegative = 2.0
     response_latency_ms: NotNegative = 1.0
     feed_latency_ms: NotNegative = 0.0
+class InstrumentMargin(Settings):
+    """What a venue wants for each lot: `initial` before an order is taken, `maintenance` for what is held, in money."""
+
+    initial: Amount
+    maintenance: Amount
+
+    @model_validator(mode="after")
+    def _can_be_held(self) -> Self:
+        """Refuse a margin that calls for more the moment that it is met."""
+        if self.maintenance > self.initial:
+            raise conflict("maintenance", self.maintenance, f"at most initial, {self.initial}")
+        return self
+
+
     latency_spread: Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)] = 0.0
     latency_seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 7
     latency_profile: FilePath | None = None
     queue_model: Literal["risk_averse", "power", "power_2", "power_3", "log", "log_2", "fifo"] = "risk_averse"
     queue_power: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 3.0
+    `cash` is the account's money there (0: no margin is asked), `margins` what lots need where that is not the instrument's own margin.
     maker_fee: Money = Decimal("0.25")
     taker_fee: Money = Decimal("0.85")
     own_process: bool = False
@@ -258,6 +273,8 @@ class PaperConfig(Settings):
 class SimulatedMarketConfig(Settings):
     """The built-in simulated futures market. `signal_strength` 0 makes order flow say nothing about the future."""
 
+    cash: Amount = Decimal(0)
+    margins: dict[InstrumentId, InstrumentMargin] = {}
     signal_strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.6
     book_interval_ms: Annotated[float, Field(ge=10, le=5_000, allow_inf_nan=False)] = 100.0
 

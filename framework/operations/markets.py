@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,14 @@ from framework.operations.options import StartOptions
 from framework.trading.fold import JournalFold
 from framework.trading.journal import Journal
 from framework.venues.elsewhere.venue import VenueElsewhere
+from framework.venues.margin import with_margins
 from framework.venues.paper import PaperVenue
 from framework.venues.port import Venue
 from framework.venues.simulated import DEFAULT_START_NS, START_MID_TICKS, SimulatedMarket
 from framework.venues.simulated_tape import INSTRUMENT
 
 _META: str = "simulated_market"
+log = logging.getLogger("Tidebook")
 
 
 class MarketPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +72,7 @@ def _simulated(options: StartOptions, journal: Journal, past: JournalFold) -> Ma
     return Market(
         feed=market.feed(),
         venue=market,
-        instruments={instrument.instrument_id: instrument for instrument in market.instruments},
+        instruments={one.instrument_id: one for one in with_margins(config.paper, market.instruments)},
         start_ns=point.ts_event,
         names=options.market,
         is_simulated=True,
@@ -78,10 +81,11 @@ def _simulated(options: StartOptions, journal: Journal, past: JournalFold) -> Ma
 
 def _replayed(options: StartOptions) -> Market:
     feed = open_recorded(options.market)
+    instruments = with_margins(options.config.paper, feed.instruments)
     return Market(
         feed=feed,
-        venue=_paper_venue(options, feed.instruments),
-        instruments={instrument.instrument_id: instrument for instrument in feed.instruments},
+        venue=_paper_venue(options, instruments),
+        instruments={instrument.instrument_id: instrument for instrument in instruments},
         start_ns=feed.start_ns or 0,
         names=options.market,
         is_simulated=False,
@@ -94,7 +98,8 @@ def _paper_venue(options: StartOptions, instruments: tuple[Instrument, ...]) -> 
     if not paper.own_process:
         return PaperVenue(paper, instruments, order_logs=_order_logs(options))
     if options.speed is None:
-        raise ConfigError("paper.own_process: found true with --speed max; allowed with a finite speed: another process has its own time")
+        log.info("paper.own_process has no effect at full speed: a process of its own has its own time")
+        return PaperVenue(paper, instruments)
     return VenueElsewhere(paper, instruments, speed=options.speed)
 
 

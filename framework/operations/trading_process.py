@@ -30,6 +30,7 @@ from framework.operations.tally import Tally
 from framework.operations.trainings import Trainings
 from framework.trading.journal import Journal
 from framework.trading.snapshots import SnapshotKeeper
+from framework.venues.at_desk import AtDesk
 from framework.venues.elsewhere.venue import VenueElsewhere
 
 FLUSH_S: Final = 1.0
@@ -88,6 +89,8 @@ class TradingProcess:
         started = run_started(self.options, desk.journal, self.market.instruments.values(), desk.clock.now_ns())
         write(desk.journal, started)
         self.market.venue.start(desk.clock, self._on_report)
+        if isinstance(self.market.venue, AtDesk | VenueElsewhere):
+            self.market.venue.on_margin_call(self._on_report)
         desk.supervisor.start(desk.execution)
         desk.supervisor.start(desk.feedback)
         for instrument_id, buffer in desk.buffers.items():

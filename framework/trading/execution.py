@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -37,12 +37,12 @@ from framework.trading.fold import JournalFold, replay, restore_blotter
 from framework.trading.journal import Journal, is_recordable
 from framework.trading.orders import Effect, Order
 from framework.trading.outgoing import Outgoing
-from framework.trading.portfolio import Portfolio
-from framework.trading.records import LimitTightened, OperatorCommanded, OrderAdopted
+from framework.trading.portfolio import Portfolio, Position
+from framework.trading.records import LimitTightened, MarginCalled, OperatorCommanded, OrderAdopted
 from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.sight import Sight
 from framework.trading.watch import FLATTEN, Watch
-from framework.venues.port import RestingOrder, Venue
+from framework.venues.port import Booked, RestingOrder, Venue
 
 EXECUTION: Final = "execution"
 RECONCILING: Final = "reconciling"
@@ -94,6 +94,7 @@ class ExecutionActor(Actor):
             TradeTick: self._on_trade,
             SessionChanged: self._on_session,
             StrategyQuarantined: self._on_quarantined,
+            MarginCalled: self._on_margin_call,
         }
 
     def on_start(self) -> None:
@@ -222,7 +223,8 @@ class ExecutionActor(Actor):
         """
         wanted = [order for order in self.mine() if order.status is not OrderStatus.SUSPENDED]
         positions = {holder: position.quantity for holder, position in self.portfolio.positions().items() if position.quantity}
-        self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged), positions)
+        booked = {name: Booked(one.quantity, one.open_cost, one.realized, one.fees) for name, one in self._accounts()}
+        self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged), positions, booked)
         for order in wanted:
             name, now_ns = order.intent.client_order_id, self._clock.now_ns()
             self._out.hear(ExecutionReport(client_order_id=name, kind=ReportKind.LOST, ts_event=now_ns, reason="the last run ended"))
@@ -231,6 +233,11 @@ class ExecutionActor(Actor):
             self.sight.unready[RECONCILING] = "the venue has not said yet what became of the orders of the last run"
             self.ask(tuple(order.intent.client_order_id for order in wanted))
         self.watch.arm()
+
+    def _accounts(self) -> Iterator[tuple[str, Position]]:
+        """Yield what the account has in each instrument that ever traded."""
+        for instrument_id in sorted({instrument_id for _, instrument_id in self.portfolio.positions()}):
+            yield instrument_id, self.portfolio.account(instrument_id)
 
     def ask(self, client_order_ids: tuple[str, ...]) -> None:
         """Ask the venue what became of orders."""
@@ -319,6 +326,13 @@ class ExecutionActor(Actor):
         self.counts["adopted"] += 1
         log.warning("adopted as EXTERNAL: order %s in %s", foreign(report.client_order_id), foreign(report.instrument_id))
         return True
+
+    def _on_margin_call(self, called: MarginCalled) -> None:
+        """Take no new risk on an account that the venue says is short, until somebody has looked."""
+        self._out.record(called)
+        self.counts["margin_calls"] += not called.is_over
+        if not called.is_over and self.state is TradingState.ACTIVE:
+            self.set_state(TradingState.REDUCE_ONLY, f"margin call: equity={called.equity:.2f} maintenance={called.maintenance:.2f}")
 
     def _stop_if_fill(self, report: ExecutionReport) -> None:
         # We may hold a position that we do not know of: nothing may be added to it until somebody has looked.

@@ -80,6 +80,15 @@ class OrderAdopted(Message, frozen=True, kw_only=True, gc=False):
     reason: str
 
 
+class MarginCalled(Message, frozen=True, kw_only=True, gc=False):
+    """A venue says that the account no longer covers the maintenance margin of what it holds, or (`is_over`) covers it again."""
+
+    ts_event: int
+    equity: Decimal
+    maintenance: Decimal
+    is_over: bool = False
+
+
 class SnapshotTaken(Message, frozen=True, kw_only=True, gc=False):
     """The state that all records up to here add up to was written down; `digest` is the SHA-256 of those bytes."""
 

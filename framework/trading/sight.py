@@ -147,6 +147,14 @@ class Sight:
         """Return the money in all other instruments, at its worst."""
         return sum((self._worst(instrument) for name, instrument in self._instruments.items() if name != without), ZERO)
 
+    def margin_per_lot(self, instrument_id: str) -> Decimal:
+        """Return the money that the venue wants for each open lot."""
+        return self._instruments[instrument_id].margin_per_lot
+
+    def margin(self, without: str, share: Decimal) -> Decimal:
+        """Return the margin of all other instruments, at its worst."""
+        return sum((self._margin(instrument, share) for name, instrument in self._instruments.items() if name != without), ZERO)
+
     def equity(self) -> Decimal:
         """Return realized and open profit of the account less fees."""
         return self._blotter.losses.equity()
@@ -155,16 +163,23 @@ class Sight:
         """Return how a scope has done."""
         return self._blotter.losses.loss((strategy_id, instrument_id))
 
+    def _worst_lots(self, instrument_id: str) -> int:
+        exposure, lots = self._blotter.exposure, self._blotter.portfolio.net(instrument_id)
+        buys, sells = (exposure.open_quantity(None, instrument_id, side) for side in (Side.BUY, Side.SELL))
+        return max(abs(lots + buys), abs(lots - sells))
+
     def _worst(self, instrument: Instrument) -> Decimal:
-        name, exposure = instrument.instrument_id, self._blotter.exposure
-        lots = self._blotter.portfolio.net(name)
-        buys, sells = (exposure.open_quantity(None, name, side) for side in (Side.BUY, Side.SELL))
-        worst = max(abs(lots + buys), abs(lots - sells))
+        name, worst = instrument.instrument_id, self._worst_lots(instrument.instrument_id)
         if not worst:
             return ZERO
         book = self._last_books.get(name)
         mark = (book.bid_ticks[0] + book.ask_ticks[0]) / 2 if book and book.bid_ticks and book.ask_ticks else self._cost(name)
         return worth(instrument, mark) * worst
+
+    def _margin(self, instrument: Instrument, share: Decimal) -> Decimal:
+        if instrument.margin_per_lot:
+            return instrument.margin_per_lot * self._worst_lots(instrument.instrument_id)
+        return self._worst(instrument) * share
 
     def _cost(self, instrument_id: str) -> float:
         return self._blotter.portfolio.account(instrument_id).average_ticks

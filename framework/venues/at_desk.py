@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from framework.messages import ReplaceOrder, SubmitOrder
+from framework.trading.records import MarginCalled
 from framework.venues.open_orders import OpenOrders
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder
 
 
 class AtDesk:
@@ -30,9 +31,18 @@ class AtDesk:
         """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
         self._desk.reconcile(client_order_ids)
 
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
+    def restore(
+        self,
+        orders: Iterable[RestingOrder],
+        positions: Mapping[Holder, int] = NOTHING_HELD,
+        booked: Mapping[str, Booked] = NOTHING_BOOKED,
+    ) -> None:
         """Let the orders of the run before rest again; each stands at the end of its queue."""
-        self._desk.restore((order for order in orders if self._trades(order.intent.instrument_id)), positions)
+        self._desk.restore((order for order in orders if self._trades(order.intent.instrument_id)), positions, booked)
+
+    def on_margin_call(self, sink: Callable[[MarginCalled], None]) -> None:
+        """Have margin calls told to `sink`, in their place among the reports."""
+        self._desk.on_margin = sink
 
     def stop(self) -> None:
         """End; nothing more is reported."""

@@ -16,7 +16,7 @@ import msgspec
 from framework.clock import Clock
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_S
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder, Venue
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder, Venue
 
 IDS_REMEMBERED: Final = 1_000
 _ANSWERS: Final = {
@@ -126,9 +126,14 @@ class FaultyVenue:
             return
         self._inner.reconcile(client_order_ids)
 
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
+    def restore(
+        self,
+        orders: Iterable[RestingOrder],
+        positions: Mapping[Holder, int] = NOTHING_HELD,
+        booked: Mapping[str, Booked] = NOTHING_BOOKED,
+    ) -> None:
         """Hand the orders of the run before on."""
-        self._inner.restore(orders, positions)
+        self._inner.restore(orders, positions, booked)
 
     # --- the fault runner's --------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,12 @@ from framework.clock import Clock
 from framework.errors import KernelError
 from framework.messages import ExecutionReport, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import Liquidity, OrderType, TimeInForce
+from framework.trading.records import MarginCalled
 from framework.venues.holdings import CLIPPED, NOTHING_TO_REDUCE, Holdings
 from framework.venues.latency import Latency, Line
+from framework.venues.margin import MarginAccount
 from framework.venues.matcher import Matcher, OpenOrder
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder, Standing
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder, Standing
 from framework.venues.said import Said
 
 IDS_REMEMBERED: Final = 100_000
@@ -43,7 +45,15 @@ class OpenOrders:
     """
 
     def __init__(
-        self, prefix: str, matcher: Matcher, *, fees: Mapping[Liquidity, Decimal], out: Latency, back: Latency, feed_latency_ns: int = 0
+        self,
+        prefix: str,
+        matcher: Matcher,
+        *,
+        fees: Mapping[Liquidity, Decimal],
+        out: Latency,
+        back: Latency,
+        feed_latency_ns: int = 0,
+        margin: MarginAccount | None = None,
     ) -> None:
         self._prefix = prefix
         self._matcher = matcher
@@ -57,6 +67,8 @@ class OpenOrders:
         self._numbers = itertools.count(1)
         self._run = ""
         self._feed_latency_ns = feed_latency_ns
+        self.margin = margin
+        self.on_margin: Callable[[MarginCalled], None] = lambda _: None
         self._arrivals: deque[tuple[int, Callable[[], None]]] = deque()
         self._exchange_ns = 0
         self._clock: Clock | None = None
@@ -82,7 +94,7 @@ class OpenOrders:
 
     def take_over(self, before: OpenOrders) -> None:
         """Go on for a desk that has stopped: its open orders join the ends of their queues, and what it said is said again when asked."""
-        self._holdings, self._ids, self._numbers = before._holdings, before._ids, before._numbers
+        self._holdings, self._ids, self._numbers, self.margin = before._holdings, before._ids, before._numbers, before.margin
         self._said.take_over(before._said)
         for order in tuple(before._orders.values()):
             if order.timer is not None:
@@ -110,12 +122,19 @@ class OpenOrders:
         wanted = tuple(client_order_ids)
         self._travel(lambda: self._reconcile(wanted))
 
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
+    def restore(
+        self,
+        orders: Iterable[RestingOrder],
+        positions: Mapping[Holder, int] = NOTHING_HELD,
+        booked: Mapping[str, Booked] = NOTHING_BOOKED,
+    ) -> None:
         """Take back orders of the run before; each joins the end of its queue. Nothing is said but what happens to them.
 
         What was here in this run is left alone: the venue knows better.
         """
         self._holdings.restore(positions)
+        if self.margin is not None:
+            self.margin.restore(booked)
         for known in orders:
             intent = known.intent
             if intent.client_order_id in self._ids:
@@ -159,7 +178,7 @@ class OpenOrders:
             return
         self._use(client_order_id)
         accepted = OpenOrder(order, "", order.quantity, order.limit_ticks)
-        refusal = self._refusal(order) or self._refusal_to_take(accepted)
+        refusal = self._refusal(order) or self._refusal_to_take(accepted) or self._uncovered(accepted)
         if refusal:
             self._said.say(ReportKind.REJECTED, client_order_id, reason=refusal)
             return
@@ -253,7 +272,28 @@ class OpenOrders:
             return f"new quantity {quantity}, but {order.filled} lots are filled already"
         wanted = msgspec.structs.replace(order.intent, quantity=quantity, limit_ticks=limit_ticks)
         trial = OpenOrder(wanted, order.venue_order_id, quantity, limit_ticks, order.filled)
-        return self._matcher.refusal(wanted) or self._refusal_to_take(trial)
+        return self._matcher.refusal(wanted) or self._refusal_to_take(trial) or self._uncovered(trial)
+
+    def _uncovered(self, order: OpenOrder) -> str:
+        """Return why the account does not cover an order beside all the others, empty if it does."""
+        if self.margin is None:
+            return ""
+        others = (other for other in self._orders.values() if other.client_order_id != order.client_order_id)
+        return self.margin.refusal(order.intent, order.left, others)
+
+    def review_margin(self) -> None:
+        """Look whether the account still covers what it holds; call it when a price or a position has moved.
+
+        A margin call cancels every order that does not only make the account's position smaller.
+        """
+        called = self.margin.call(self._now_ns()) if self.margin is not None else None
+        if called is None:
+            return
+        self._said.tell(lambda: self.on_margin(called))
+        for order in tuple(self._orders.values()) if not called.is_over else ():
+            if self.margin is not None and not self.margin.reduces(order):
+                self._matcher.remove(order)
+                self.end(order, ReportKind.CANCELED, reason=f"MARGIN_CALL equity={called.equity:.2f} maintenance={called.maintenance:.2f}")
 
     def _reconcile(self, client_order_ids: Sequence[str]) -> None:
         for client_order_id in client_order_ids:
@@ -295,6 +335,8 @@ class OpenOrders:
         quantity = min(quantity, order.left) if is_reducing else quantity
         order.filled += quantity
         self._holdings.book(order.intent, quantity)
+        if self.margin is not None:
+            self.margin.book(order.intent, quantity, price_ticks, self._fees[liquidity] * quantity)
         for other in tuple(self._reducing.values()):
             if other is not order:
                 self._fits(other)
@@ -311,6 +353,7 @@ class OpenOrders:
             (self._matcher.resize if order.left else self._matcher.remove)(order)
         if order.left == 0:
             self._forget(order)
+        self.review_margin()
 
     def end(self, order: OpenOrder, kind: ReportKind, *, reason: str = "") -> None:
         """Report the end of an open order."""

@@ -15,6 +15,7 @@ from framework.model import NS_PER_MS, Instrument, Liquidity, TimeInForce
 from framework.venues.at_desk import AtDesk
 from framework.venues.fifo import FifoEngine
 from framework.venues.latency import latencies
+from framework.venues.margin import MarginAccount
 from framework.venues.matcher import OpenOrder
 from framework.venues.matching import Execution, MatchingEngine
 from framework.venues.open_orders import OpenOrders
@@ -46,6 +47,7 @@ class PaperVenue(AtDesk):
         Raises `ConfigError` for a setting that cannot be.
         """
         out, back = latencies(settings)
+        instruments = tuple(instruments)
         self._desk = OpenOrders(
             "P",
             self,
@@ -53,6 +55,7 @@ class PaperVenue(AtDesk):
             out=out,
             back=back,
             feed_latency_ns=round(settings.feed_latency_ms * NS_PER_MS),
+            margin=MarginAccount.of(settings, instruments),
         )
         self._instruments = {instrument.instrument_id: instrument for instrument in instruments}
         self._engines = dict(engines or _engines(settings, self._instruments, order_logs or {}))
@@ -94,6 +97,9 @@ class PaperVenue(AtDesk):
         fills = handler(engine, event)
         if fills:
             self.execute(fills)
+        if self._desk.margin is not None and isinstance(event, BookSnapshot):
+            self._desk.margin.mark(event)
+            self._desk.review_margin()
 
     def _on_session(self, engine: MatchingEngine, session: SessionChanged) -> list[Execution]:
         instrument_id = session.instrument_id

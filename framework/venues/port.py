@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -13,6 +14,18 @@ from framework.model import Side
 Holder = tuple[str, str]
 """Whose position in what: strategy and instrument."""
 NOTHING_HELD: Final[Mapping[Holder, int]] = MappingProxyType({})
+
+
+class Booked(NamedTuple):
+    """What an account has in an instrument: signed lots, their cost and what is realized (micro-ticks x lots, exact), and fees."""
+
+    quantity: int
+    open_cost: int
+    realized: int
+    fees: Decimal
+
+
+NOTHING_BOOKED: Final[Mapping[str, Booked]] = MappingProxyType({})
 
 
 class RestingOrder(NamedTuple):
@@ -89,10 +102,16 @@ class Venue(Protocol):
         What is said again carries the same trade ids, so that no fill counts twice.
         """
 
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
-        """Take back orders and positions of the run before, before `reconcile`: for a venue inside this process. Others do nothing.
+    def restore(
+        self,
+        orders: Iterable[RestingOrder],
+        positions: Mapping[Holder, int] = NOTHING_HELD,
+        booked: Mapping[str, Booked] = NOTHING_BOOKED,
+    ) -> None:
+        """Take back orders, positions and money of the run before, before `reconcile`: for a venue of ours. Others do nothing.
 
-        An order that the venue knows in this run is left alone, and so is a position that has moved in it.
+        An order that the venue knows in this run is left alone, and so is a position that has moved in it. `booked` is the account by
+        instrument.
         """
 
     def stop(self) -> None:

@@ -45,6 +45,10 @@ class Said:
         """Return whether anything said about an order is remembered."""
         return client_order_id in self._said
 
+    def count(self, client_order_id: str) -> int:
+        """Return how much was said about an order, 0 where nothing is remembered."""
+        return len(self._said.get(client_order_id, ()))
+
     def revision(self, client_order_id: str) -> int:
         """Return the number of the last change of an order that was answered."""
         return max((report.revision for report in self._said.get(client_order_id, ())), default=0)
@@ -103,10 +107,14 @@ class Said:
         if len(self._said) > ORDERS_REMEMBERED:
             del self._said[next(name for name in self._said if name not in self._open)]
 
-    def _send(self, report: ExecutionReport) -> None:
+    def tell(self, say: Callable[[], None]) -> None:
+        """Say something that is no report, in its place on the line back."""
         if self._clock is None:
             raise KernelError("the venue was used before it was started; call start first")
-        self._clock.call_at(self._back.arrival_ns(self._now_ns()), lambda: self._deliver(report))
+        self._clock.call_at(self._back.arrival_ns(self._now_ns()), say)
+
+    def _send(self, report: ExecutionReport) -> None:
+        self.tell(lambda: self._deliver(report))
 
     def _deliver(self, report: ExecutionReport) -> None:
         if self._sink is not None:

@@ -9,10 +9,11 @@ from typing import Final
 from framework.clock import Clock, Timer
 from framework.config import PaperConfig, SimulatedMarketConfig
 from framework.errors import KernelError
-from framework.messages import ExecutionReport, MarketEvent, ReportKind, SubmitOrder
+from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReportKind, SubmitOrder
 from framework.model import NS_PER_MS, NS_PER_S, Instrument, Liquidity, OrderType, TimeInForce
 from framework.venues.at_desk import AtDesk
 from framework.venues.latency import latencies
+from framework.venues.margin import MarginAccount
 from framework.venues.matcher import OpenOrder
 from framework.venues.open_orders import OpenOrders
 from framework.venues.simulated_book import OwnFill
@@ -66,6 +67,7 @@ class SimulatedMarket(AtDesk):
             fees={Liquidity.MAKER: paper.maker_fee, Liquidity.TAKER: paper.taker_fee},
             out=out,
             back=back,
+            margin=MarginAccount.of(paper, (INSTRUMENT,)),
         )
         self._timer: Timer | None = None
         self._clock: Clock | None = None
@@ -127,6 +129,9 @@ class SimulatedMarket(AtDesk):
         for event in events:
             if self._market_sink is not None:
                 self._market_sink(event)
+            if self._desk.margin is not None and isinstance(event, BookSnapshot):
+                self._desk.margin.mark(event)
+                self._desk.review_margin()
 
     # --- Venue -----------------------------------------------------------------------------------------------------------
 

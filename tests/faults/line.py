@@ -12,7 +12,7 @@ from framework.config import PaperConfig
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_S, Instrument
 from framework.venues.paper import PaperVenue
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder
 
 
 @dataclass
@@ -81,7 +81,12 @@ class Line:
         if self._passes():
             self.venue.reconcile(client_order_ids)
 
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
+    def restore(
+        self,
+        orders: Iterable[RestingOrder],
+        positions: Mapping[Holder, int] = NOTHING_HELD,
+        booked: Mapping[str, Booked] = NOTHING_BOOKED,
+    ) -> None:
         """It keeps its orders itself."""
 
     def on_market(self, event: MarketEvent) -> None:

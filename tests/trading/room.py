@@ -27,7 +27,7 @@ from framework.trading.execution import EXECUTION, ExecutionActor
 from framework.trading.journal import Journal
 from framework.trading.portfolio import Portfolio
 from framework.trading.risk import RiskGate
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder, Venue
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder, Venue
 from tests.trading.conftest import INSTRUMENT, NOW, book
 
 OTHER = Instrument(instrument_id="B.X", tick_size=Decimal("0.5"))
@@ -66,7 +66,12 @@ class ScriptedVenue:
     def replace(self, change: ReplaceOrder) -> None:
         self.replaced.append(change)
 
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
+    def restore(
+        self,
+        orders: Iterable[RestingOrder],
+        positions: Mapping[Holder, int] = NOTHING_HELD,
+        booked: Mapping[str, Booked] = NOTHING_BOOKED,
+    ) -> None:
         self.restored += orders
 
     def on_market(self, event: MarketEvent) -> None: ...

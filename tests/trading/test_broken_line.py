@@ -24,7 +24,7 @@ from framework.messages import (
 from framework.model import CLOSED, OrderStatus, Side
 from framework.trading.journal import Journal
 from framework.venues.paper import PaperVenue
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder
 from tests.trading.conftest import INSTRUMENT, NOW, book, submit
 from tests.trading.room import Room, report
 
@@ -67,7 +67,12 @@ class Line:
         if not self.is_up:
             self.sink(report(ReportKind.LOST, change.client_order_id))
 
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
+    def restore(
+        self,
+        orders: Iterable[RestingOrder],
+        positions: Mapping[Holder, int] = NOTHING_HELD,
+        booked: Mapping[str, Booked] = NOTHING_BOOKED,
+    ) -> None:
         """It keeps its orders itself."""
 
     def on_market(self, event: MarketEvent) -> None:

@@ -129,6 +129,16 @@ def test_margin_is_covered_by_cash_and_profit() -> None:
     assert code(RiskGate(limits).check(submit(), View(profit=Decimal("NaN")), NOW)) == "MARGIN"
 
 
+def test_a_margin_by_the_lot_takes_the_place_of_the_share_where_the_venue_names_one() -> None:
+    limits = RiskLimits(account=AccountLimits(cash=Decimal(300), margin_share=0.1))
+
+    assert said(RiskGate(limits).check(submit(quantity=3), View(per_lot=Decimal(100)), NOW)) == "APPROVED"
+    held = View(per_lot=Decimal(100), lots=2, open={Side.SELL: 1, Side.BUY: 1})
+    assert said(RiskGate(limits).check(submit(quantity=1), held, NOW)) == "MARGIN margin=400.00 available=300.00"
+    elsewhere = View(per_lot=Decimal(100), elsewhere=Decimal(10))
+    assert said(RiskGate(limits).check(submit(quantity=3), elsewhere, NOW)) == "MARGIN margin=301.00 available=300.00"
+
+
 # --- 11: how it went ---------------------------------------------------------------------------------------------------------
 
 

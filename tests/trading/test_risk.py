@@ -51,6 +51,7 @@ class View:
     resting: dict[Side, int] = field(default_factory=dict)
     elsewhere: Decimal = Decimal(0)
     profit: Decimal = Decimal(0)
+    per_lot: Decimal = Decimal(0)
     losses: dict[tuple[str | None, str | None], Loss] = field(default_factory=dict)
 
     def is_killed(self) -> bool:
@@ -97,6 +98,12 @@ class View:
 
     def gross_notional(self, without: str) -> Decimal:
         return self.elsewhere
+
+    def margin_per_lot(self, instrument_id: str) -> Decimal:
+        return self.per_lot
+
+    def margin(self, without: str, share: Decimal) -> Decimal:
+        return self.elsewhere * share
 
     def equity(self) -> Decimal:
         return self.profit

@@ -19,5 +19,7 @@ def check_lean(plan: Plan) -> None:
         raise ConfigError(f"--lean: {cls.__name__} listens to bars, and a lean backtest builds none; leave --lean out")
     if paper.queue_model == "fifo" or paper.feed_latency_ms:
         raise ConfigError("--lean: paper.queue_model fifo and paper.feed_latency_ms need the whole backtest; leave --lean out")
+    if paper.cash:
+        raise ConfigError("--lean: paper.cash is set, and a lean backtest asks for no margin; leave --lean out")
     if missing := unchecked(plan.settings.risk):
         raise ConfigError(f"--lean: {', '.join(missing)} is set, and a lean backtest does not check it; leave --lean out")

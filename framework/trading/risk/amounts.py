@@ -63,12 +63,12 @@ def gross(case: Case) -> str | None:
 
 
 def margin(case: Case) -> str | None:
-    """10: cash and profit cover their share of it."""
+    """10: cash and profit cover the margin: what the venue wants for each lot, or their share of the money."""
     account = case.scopes[-1]
     cash = account.get("cash")
     if not cash or case.is_reducing:
         return None
-    wanted = case.gross_notional * _exact(account.get("margin_share"))
+    wanted = case.margin(_exact(account.get("margin_share")))
     there = _exact(cash) + case.view.equity()
     return None if _is_at_most(wanted, there) else f"margin={wanted:.2f} available={there:.2f}"
 

@@ -48,15 +48,31 @@ class Case:
         return self.view.contract_value(self.order.instrument_id, self.worst_ticks) * self.order.quantity
 
     @cached_property
-    def gross_notional(self) -> Decimal:
-        """Return the gross exposure of the account if this order goes too."""
+    def _worst_lots(self) -> int:
+        """Return the lots of the account in this instrument if this order goes too and everything of the worse side fills."""
         order, view = self.order, self.view
         instrument_id = order.instrument_id
         lots = view.position(None, instrument_id)
         buys = view.open_quantity(None, instrument_id, Side.BUY) + (order.quantity if order.side is Side.BUY else 0)
         sells = view.open_quantity(None, instrument_id, Side.SELL) + (order.quantity if order.side is Side.SELL else 0)
-        worst = max(abs(lots + buys), abs(lots - sells))
-        return view.gross_notional(instrument_id) + view.contract_value(instrument_id, self.worst_ticks) * worst
+        return max(abs(lots + buys), abs(lots - sells))
+
+    @cached_property
+    def gross_notional(self) -> Decimal:
+        """Return the gross exposure of the account if this order goes too."""
+        instrument_id = self.order.instrument_id
+        return self.view.gross_notional(instrument_id) + self._worst_notional
+
+    @cached_property
+    def _worst_notional(self) -> Decimal:
+        return self.view.contract_value(self.order.instrument_id, self.worst_ticks) * self._worst_lots
+
+    def margin(self, share: Decimal) -> Decimal:
+        """Return the margin of the account if this order goes too: by lots where the venue names one, else a share of the exposure."""
+        instrument_id = self.order.instrument_id
+        per_lot = self.view.margin_per_lot(instrument_id)
+        own = per_lot * self._worst_lots if per_lot else self._worst_notional * share
+        return self.view.margin(instrument_id, share) + own
 
     def loss(self, scope: Scope) -> Loss:
         """Return how a scope has done, worked out once an order."""

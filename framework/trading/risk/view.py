@@ -77,6 +77,12 @@ class RiskView(Protocol):
     def gross_notional(self, without: str) -> Decimal:
         """Return the money in all instruments but one: position and open orders at their worst."""
 
+    def margin_per_lot(self, instrument_id: str) -> Decimal:
+        """Return the money that the venue wants for each open lot, 0 where it names none."""
+
+    def margin(self, without: str, share: Decimal) -> Decimal:
+        """Return the margin of all instruments but one at their worst: by lots where the venue names one, else that share of the money."""
+
     def equity(self) -> Decimal:
         """Return realized and open profit of the account less fees."""
 

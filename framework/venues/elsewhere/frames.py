@@ -13,6 +13,7 @@ from framework.config import PaperConfig
 from framework.errors import ErrorCode, WireError
 from framework.messages import BookSnapshot, ExecutionReport, ReplaceOrder, SessionChanged, SubmitOrder, TradeTick
 from framework.model import Instrument
+from framework.trading.records import MarginCalled
 from framework.venues.port import RestingOrder
 
 SOCKET_NAME: Final = "venue.sock"
@@ -78,10 +79,11 @@ class Lots(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Restore(Frame, frozen=True, kw_only=True):
-    """Orders and positions of the run before."""
+    """Orders and positions of the run before, and what was booked by instrument (`Booked` in texts: integers may be beyond 64 bits)."""
 
     orders: tuple[RestingOrder, ...]
     positions: tuple[Lots, ...]
+    booked: dict[str, tuple[str, str, str, str]] = {}
 
 
 class Bye(Frame, frozen=True, kw_only=True):
@@ -119,6 +121,12 @@ class Report(Frame, frozen=True, kw_only=True):
     report: ExecutionReport
 
 
+class Called(Frame, frozen=True, kw_only=True):
+    """A margin call."""
+
+    called: MarginCalled
+
+
 class Quote(msgspec.Struct, frozen=True, array_like=True):
     """The best prices of an instrument, as the venue has them."""
 
@@ -138,7 +146,7 @@ class Standing(Frame, frozen=True, kw_only=True):
 
 
 ToVenue = Hello | Saw | Submit | Cancel | Replace | Reconcile | Restore | Bye | Look | CancelEverything
-FromVenue = Welcome | Refused | Report | Standing
+FromVenue = Welcome | Refused | Report | Called | Standing
 _encode: Final = msgspec.msgpack.Encoder().encode
 _to_venue: Final[msgspec.msgpack.Decoder[ToVenue]] = msgspec.msgpack.Decoder(ToVenue)
 _from_venue: Final[msgspec.msgpack.Decoder[FromVenue]] = msgspec.msgpack.Decoder(FromVenue)

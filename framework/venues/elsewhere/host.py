@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -16,9 +17,11 @@ from framework.clock import EventClock, Timer
 from framework.errors import TidebookError, WireError
 from framework.messages import BookSnapshot, ExecutionReport
 from framework.model import NS_PER_S
+from framework.trading.records import MarginCalled
 from framework.venues.elsewhere.frames import (
     SOCKET_NAME,
     Bye,
+    Called,
     Cancel,
     CancelEverything,
     Frame,
@@ -41,6 +44,7 @@ from framework.venues.elsewhere.frames import (
     to_venue,
 )
 from framework.venues.paper import PaperVenue
+from framework.venues.port import Booked
 
 MOST_LINES: Final = 8
 MOST_UNSENT: Final = 8 * 1024 * 1024
@@ -182,6 +186,7 @@ class Host:
         self._pace.stop()
         self._pace = Pace(clock, speed=hello.speed, now_s=asyncio.get_running_loop().time())
         venue.start(clock, self._say)
+        venue.on_margin_call(self._call)
         if before is not None:
             before.stop()
             venue.take_over(before)
@@ -202,7 +207,8 @@ class Host:
 
     def _on_restore(self, _: Line, restore: Restore) -> None:
         positions = {(one.strategy_id, one.instrument_id): one.lots for one in restore.positions}
-        self._running().restore(restore.orders, positions)
+        booked = {name: Booked(int(lots), int(cost), int(made), Decimal(fees)) for name, (lots, cost, made, fees) in restore.booked.items()}
+        self._running().restore(restore.orders, positions, booked)
 
     def _on_look(self, line: Line, look: Look) -> None:
         standing = self._venue.standing() if self._venue is not None else None
@@ -223,6 +229,10 @@ class Host:
         for line in (self._orders, self._senders.get(report.client_order_id)):
             if line is not None and not line.send(frame):
                 self.counts["reports_unsent"] += 1
+
+    def _call(self, called: MarginCalled) -> None:
+        if self._orders is not None and not self._orders.send(Called(called=called)):
+            self.counts["reports_unsent"] += 1
 
     def _running(self) -> PaperVenue:
         assert self._venue is not None

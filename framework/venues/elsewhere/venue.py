@@ -12,11 +12,22 @@ from framework import unix_sockets
 from framework.clock import Clock
 from framework.config import PaperConfig
 from framework.errors import StartRefused, WireError
-from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SessionChanged, SubmitOrder, TradeTick
+from framework.messages import (
+    BookSnapshot,
+    ExecutionReport,
+    MarketEvent,
+    ReplaceOrder,
+    ReportKind,
+    SessionChanged,
+    SubmitOrder,
+    TradeTick,
+)
 from framework.model import Instrument
+from framework.trading.records import MarginCalled
 from framework.venues.elsewhere.frames import (
     SOCKET_NAME,
     Bye,
+    Called,
     Cancel,
     Frame,
     Hello,
@@ -33,7 +44,7 @@ from framework.venues.elsewhere.frames import (
     from_venue,
     pack,
 )
-from framework.venues.port import NOTHING_HELD, Holder, RestingOrder
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder
 
 MOST_UNSENT: Final = 8 * 1024 * 1024
 CONNECT_S: Final = 5.0
@@ -61,6 +72,7 @@ class VenueElsewhere(asyncio.Protocol):
         self._sink: Callable[[ExecutionReport], None] | None = None
         self.on_heard: Callable[[], None] = lambda: None
         self.on_lost: Callable[[str], None] = lambda _: None
+        self._on_margin: Callable[[MarginCalled], None] = lambda _: None
         self.reports = self.lost_requests = 0
         self._is_lost = False
 
@@ -100,6 +112,9 @@ class VenueElsewhere(asyncio.Protocol):
                 self.reports += 1
                 self.on_heard()
                 self._sink(report)
+            case Called(called=called):
+                self.on_heard()
+                self._on_margin(called)
             case Refused(reason=reason):
                 self._break(f"the venue refuses: {reason}")
             case Welcome(open_orders=count) if count:
@@ -142,14 +157,24 @@ class VenueElsewhere(asyncio.Protocol):
         if field is not None:
             self._send(Saw(now_ns=self._now_ns(), **{field: event}))  # type: ignore[arg-type]
 
+    def on_margin_call(self, sink: Callable[[MarginCalled], None]) -> None:
+        """Have margin calls told to `sink`."""
+        self._on_margin = sink
+
     def reconcile(self, client_order_ids: Sequence[str]) -> None:
         """Ask what became of orders."""
         self._send(Reconcile(now_ns=self._now_ns(), client_order_ids=tuple(client_order_ids)))
 
-    def restore(self, orders: Iterable[RestingOrder], positions: Mapping[Holder, int] = NOTHING_HELD) -> None:
+    def restore(
+        self,
+        orders: Iterable[RestingOrder],
+        positions: Mapping[Holder, int] = NOTHING_HELD,
+        booked: Mapping[str, Booked] = NOTHING_BOOKED,
+    ) -> None:
         """Hand over orders and positions of the run before; the venue keeps what it knows better."""
         held = tuple(Lots(*holder, lots) for holder, lots in positions.items())
-        self._send(Restore(now_ns=self._now_ns(), orders=tuple(orders), positions=held))
+        money = {name: (str(one.quantity), str(one.open_cost), str(one.realized), str(one.fees)) for name, one in booked.items()}
+        self._send(Restore(now_ns=self._now_ns(), orders=tuple(orders), positions=held, booked=money))
 
     def stop(self) -> None:
         """Let the venue end: what rests there is in the journal, and comes back with the next start."""
