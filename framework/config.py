@@ -226,16 +226,6 @@ class RiskLimits(ScopeLimits):
     instruments: dict[InstrumentId, ScopeLimits] = {}
 
 
-class PaperConfig(Settings):
-    """The paper venue: latencies in ms, fees in money per lot (negative: rebate), the queue model of `framework.venues.queue_models`.
-
-    `feed_latency_ms` is how far the feed is behind the exchange at most. `latency_spread` makes the order and response latencies
-    medians of a lognormal distribution; `latency_profile` takes them from a file instead. `own_process`: the venue outlives `start`.
-    """
-
-    order_latency_ms: NotNegative = 2.0
-    response_latency_ms: NotNegative = 1.0
-    feed_latency_ms: NotNegative = 0.0
 class InstrumentMargin(Settings):
     """What a venue wants for each lot: `initial` before an order is taken, `maintenance` for what is held, in money."""
 
@@ -250,15 +240,27 @@ class InstrumentMargin(Settings):
         return self
 
 
+class PaperConfig(Settings):
+    """The paper venue: latencies in ms, fees in money per lot (negative: rebate), the queue model of `framework.venues.queue_models`.
+
+    `feed_latency_ms` is how far the feed is behind the exchange at most. `latency_spread` makes the order and response latencies
+    medians of a lognormal distribution; `latency_profile` takes them from a file instead. `own_process`: the venue outlives `start`.
+    `cash` is the account's money there (0: no margin is asked), `margins` what lots need where that is not the instrument's own margin.
+    """
+
+    order_latency_ms: NotNegative = 2.0
+    response_latency_ms: NotNegative = 1.0
+    feed_latency_ms: NotNegative = 0.0
     latency_spread: Annotated[float, Field(ge=0, le=3, allow_inf_nan=False)] = 0.0
     latency_seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 7
     latency_profile: FilePath | None = None
     queue_model: Literal["risk_averse", "power", "power_2", "power_3", "log", "log_2", "fifo"] = "risk_averse"
     queue_power: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 3.0
-    `cash` is the account's money there (0: no margin is asked), `margins` what lots need where that is not the instrument's own margin.
     maker_fee: Money = Decimal("0.25")
     taker_fee: Money = Decimal("0.85")
     own_process: bool = False
+    cash: Amount = Decimal(0)
+    margins: dict[InstrumentId, InstrumentMargin] = {}
 
     @model_validator(mode="after")
     def _one_time(self) -> Self:
@@ -273,8 +275,6 @@ class InstrumentMargin(Settings):
 class SimulatedMarketConfig(Settings):
     """The built-in simulated futures market. `signal_strength` 0 makes order flow say nothing about the future."""
 
-    cash: Amount = Decimal(0)
-    margins: dict[InstrumentId, InstrumentMargin] = {}
     signal_strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.6
     book_interval_ms: Annotated[float, Field(ge=10, le=5_000, allow_inf_nan=False)] = 100.0
 
