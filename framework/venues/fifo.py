@@ -127,7 +127,7 @@ class FifoEngine(MatchingEngine):
         if not self.resting or change.side is None:
             return []
         fills, left = [], change.size
-        for order in self._in_priority(change.side):
+        for order in self._bids if change.side is Side.BUY else self._asks:
             if not left or not self._is_ahead(order, change):
                 continue
             quantity = min(left, order.open_quantity)

@@ -25,6 +25,8 @@ from framework.messages import BookSnapshot, TradeTick
 from framework.model import Liquidity, Side
 from framework.venues.queue_models import Place, QueueModel, RiskAverse
 
+Taken = dict[int, tuple[int, int]]
+"""Of the levels of a side that we took from, by price: lots that are left, and lots that the last book displayed there."""
 _FAR: Final = 1 << 62
 """Ticks beyond every price."""
 
@@ -63,11 +65,10 @@ class MatchingEngine:
     def __init__(self, queue_model: QueueModel = RiskAverse) -> None:
         self._queue_model = queue_model
         self._book: BookSnapshot | None = None
-        # What is left of the levels that we took from, by our side and price.
-        self._left: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
+        self._left_of_asks: Taken = {}
+        self._left_of_bids: Taken = {}
         self.resting: dict[str, Resting] = {}
-        # Our best prices that rest: most events reach neither.
-        self._highest_bid, self._lowest_ask = -_FAR, _FAR
+        self._watch()
 
     # --- our side ------------------------------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ class MatchingEngine:
         """Return how many of `quantity` lots could be taken now within the limit (none: any price)."""
         if self._is_out_of_reach(side, limit_ticks):
             return 0
-        within = (available for price_ticks, available in self._offered(side) if _is_within(side, limit_ticks, price_ticks))
+        within = (available for price_ticks, _, available in self._offered(side) if _is_within(side, limit_ticks, price_ticks))
         return min(quantity, sum(within))
 
     def take(self, client_order_id: str, side: Side, limit_ticks: int | None, quantity: int) -> list[Execution]:
@@ -112,7 +113,7 @@ class MatchingEngine:
         self._book = None
         for order in self.resting.values():
             order.place.leave_session()
-        self._left = {Side.BUY: {}, Side.SELL: {}}
+        self._left_of_asks, self._left_of_bids = {}, {}
 
     def advance(self, until_ns: int) -> list[Execution]:  # noqa: ARG002 (for engines that read more than books and trades)
         """Let the market go on to a time, as far as it is known beside its events; return what that fills."""
@@ -122,17 +123,24 @@ class MatchingEngine:
 
     def on_book(self, book: BookSnapshot) -> list[Execution]:
         """Take the next book and return what it fills."""
-        for side, left in self._left.items():
-            if left:
-                self._left[side] = dict(self._refreshed(side, left, book))
+        bids, asks = book.bid_ticks, book.ask_ticks
+        if self._left_of_asks:
+            self._left_of_asks = _refreshed(self._left_of_asks, asks, book.ask_sizes)
+        if self._left_of_bids:
+            self._left_of_bids = _refreshed(self._left_of_bids, bids, book.bid_sizes)
         self._book = book
-        if not self.resting:
-            return []
-        if not self._is_reached(book):
-            self._show(book)
-            return []
+        if (asks and asks[0] <= self.highest_bid) or (bids and bids[0] >= self.lowest_ask):
+            return self._cross(book)
+        if self._bids:
+            self._show(self._bids, bids, book.bid_sizes, book.ts_event)
+        if self._asks:
+            self._show(self._asks, asks, book.ask_sizes, book.ts_event)
+        return []
+
+    def _cross(self, book: BookSnapshot) -> list[Execution]:
+        """Take a book that reaches our orders."""
         fills: list[Execution] = []
-        for order in self._in_priority():
+        for order in self._in_priority(self.resting.values()):
             taken = self._take(order.side, order.limit_ticks, order.open_quantity)
             fills += [Execution(order.client_order_id, size, order.limit_ticks, Liquidity.MAKER) for _, size in taken]
             displayed = self._displayed(order.side, order.limit_ticks)
@@ -142,12 +150,12 @@ class MatchingEngine:
 
     def on_trade(self, tick: TradeTick) -> list[Execution]:
         """Take the next trade tick and return what it fills."""
-        if tick.aggressor is None or not self._is_traded_at(tick):
+        left, price_ticks, is_bought = tick.size, tick.price_ticks, tick.aggressor is Side.BUY
+        if tick.aggressor is None or (price_ticks < self.lowest_ask if is_bought else price_ticks > self.highest_bid):
             return []
-        fills = []
-        left = tick.size
-        for order in self._in_priority(tick.aggressor.opposite):
-            distance = (order.limit_ticks - tick.price_ticks) * order.side.sign
+        fills: list[Execution] = []
+        for order in self._asks if is_bought else self._bids:
+            distance = price_ticks - order.limit_ticks if is_bought else order.limit_ticks - price_ticks
             if distance < 0:
                 break
             if distance > 0:
@@ -157,7 +165,7 @@ class MatchingEngine:
             if quantity:
                 left -= quantity
                 fills.append(Execution(order.client_order_id, quantity, order.limit_ticks, Liquidity.MAKER))
-        return self._settle(fills)
+        return self._settle(fills) if fills else fills
 
     # --- inside ----------------------------------------------------------------------------------------------------------
 
@@ -166,9 +174,12 @@ class MatchingEngine:
         self._watch()
 
     def _watch(self) -> None:
-        bids = [order.limit_ticks for order in self.resting.values() if order.side is Side.BUY]
-        asks = [order.limit_ticks for order in self.resting.values() if order.side is Side.SELL]
-        self._highest_bid, self._lowest_ask = max(bids, default=-_FAR), min(asks, default=_FAR)
+        """Sort what rests, and know the best prices of it: most events reach neither."""
+        in_priority = self._in_priority(self.resting.values())
+        self._bids = [order for order in in_priority if order.side is Side.BUY]
+        self._asks = [order for order in in_priority if order.side is Side.SELL]
+        self.highest_bid = self._bids[0].limit_ticks if self._bids else -_FAR
+        self.lowest_ask = self._asks[0].limit_ticks if self._asks else _FAR
 
     def _is_out_of_reach(self, side: Side, limit_ticks: int | None) -> bool:
         """Return whether the other side of the book is beyond a limit."""
@@ -180,29 +191,17 @@ class MatchingEngine:
         bids = self._book.bid_ticks
         return not bids or bids[0] < limit_ticks
 
-    def _is_reached(self, book: BookSnapshot) -> bool:
-        """Return whether the other side of a book reaches any of our orders."""
-        bids, asks = book.bid_ticks, book.ask_ticks
-        return bool((asks and asks[0] <= self._highest_bid) or (bids and bids[0] >= self._lowest_ask))
-
-    def _is_traded_at(self, tick: TradeTick) -> bool:
-        """Return whether a trade was at or through the price of any of our orders on the side that it hit."""
-        return tick.price_ticks >= self._lowest_ask if tick.aggressor is Side.BUY else tick.price_ticks <= self._highest_bid
-
-    def _show(self, book: BookSnapshot) -> None:
-        """Show a book that fills nothing to our orders."""
-        for order in self.resting.values():
-            is_buy = order.side is Side.BUY
-            ticks = book.bid_ticks if is_buy else book.ask_ticks
+    def _show(self, orders: list[Resting], ticks: tuple[int, ...], sizes: tuple[int, ...], now_ns: int) -> None:
+        """Show a side of a book that fills nothing to our orders of it."""
+        for order in orders:
             if ticks and ticks[0] == order.limit_ticks:  # at the touch: `_displayed` without a look at the whole side
-                order.place.see(book.bid_sizes[0] if is_buy else book.ask_sizes[0], book.ts_event)
+                order.place.see(sizes[0], now_ns)
                 continue
             displayed = self._displayed(order.side, order.limit_ticks)
             if displayed is not None:
-                order.place.see(displayed, book.ts_event)
+                order.place.see(displayed, now_ns)
 
-    def _in_priority(self, side: Side | None = None) -> list[Resting]:
-        orders = (order for order in self.resting.values() if side in (None, order.side))
+    def _in_priority(self, orders: Iterable[Resting]) -> list[Resting]:
         return sorted(orders, key=lambda order: -order.side.sign * order.limit_ticks)
 
     def _settle(self, fills: list[Execution]) -> list[Execution]:
@@ -216,34 +215,28 @@ class MatchingEngine:
 
     def _take(self, side: Side, limit_ticks: int | None, quantity: int) -> list[tuple[int, int]]:
         """Take up to `quantity` from the other side within the limit; return (price, lots) per level."""
-        taken = []
-        for price_ticks, available in self._offered(side):
+        left, taken = self._left_of(side), []
+        for price_ticks, shown, available in self._offered(side):
             if quantity == 0 or not _is_within(side, limit_ticks, price_ticks):
                 break
             size = min(quantity, available)
-            self._left[side][price_ticks] = available - size
+            left[price_ticks] = (available - size, shown)
             quantity -= size
             taken.append((price_ticks, size))
         return taken
 
-    def _offered(self, side: Side) -> Iterator[tuple[int, int]]:
-        """Yield (price, lots) that a taker of `side` can have, best first, less what we took already."""
+    def _left_of(self, side: Side) -> Taken:
+        return self._left_of_asks if side is Side.BUY else self._left_of_bids
+
+    def _offered(self, side: Side) -> Iterator[tuple[int, int, int]]:
+        """Yield (price, lots displayed, lots that a taker of `side` can have), best first: less what we took already."""
         if self._book is None:
             return
-        left = self._left[side]
-        for price_ticks, size in _levels(self._book, side.opposite):
-            available = left.get(price_ticks, size)
+        left = self._left_of(side)
+        for price_ticks, shown in _levels(self._book, side.opposite):
+            available = left[price_ticks][0] if price_ticks in left else shown
             if available > 0:
-                yield price_ticks, available
-
-    def _refreshed(self, side: Side, left: dict[int, int], book: BookSnapshot) -> Iterator[tuple[int, int]]:
-        """Yield what is left of each level that we took from and that `book` still shows."""
-        shown = dict(_levels(book, side.opposite))
-        for price_ticks, available in left.items():
-            if price_ticks in shown:
-                size = shown[price_ticks]
-                grown = max(0, size - (self._displayed(side.opposite, price_ticks) or 0))
-                yield price_ticks, min(size, available + grown)
+                yield price_ticks, shown, available
 
     def _displayed(self, side: Side, price_ticks: int) -> int | None:
         """Return the size displayed at a price, 0 between levels, None where the book does not show so far."""
@@ -256,6 +249,16 @@ class MatchingEngine:
             return None
         is_deeper = ticks[-1] > price_ticks if side is Side.BUY else ticks[-1] < price_ticks
         return None if is_deeper else 0
+
+
+def _refreshed(left: Taken, ticks: tuple[int, ...], sizes: tuple[int, ...]) -> Taken:
+    """Return what is left of each level that we took from and that the next book still shows."""
+    found = {}
+    for price_ticks, (available, shown) in left.items():
+        if price_ticks in ticks:
+            size = sizes[ticks.index(price_ticks)]
+            found[price_ticks] = (min(size, available + max(0, size - shown)), size)
+    return found
 
 
 def _levels(book: BookSnapshot, side: Side) -> Iterable[tuple[int, int]]:
