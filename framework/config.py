@@ -35,6 +35,7 @@ Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Retries = Annotated[int, Field(ge=0, le=10)]
+HorizonRows = Annotated[int, Field(ge=1, le=1_000)]
 Money = Annotated[
     Decimal,
     BeforeValidator(_exact),
@@ -150,10 +151,11 @@ class TrialConfig(Settings):
 
 
 class TrainingConfig(Settings):
-    """What the ML process learns, and when. 0 turns a trigger off."""
+    """What the ML process learns, and when. 0 turns a trigger off. `horizon_rows` is traded; further horizons are told beside it."""
 
     window_rows: Annotated[int, Field(ge=10, le=1_000)] = 100
-    horizon_rows: Annotated[int, Field(ge=1, le=1_000)] = 50
+    horizon_rows: HorizonRows = 50
+    further_horizons_rows: Annotated[list[HorizonRows], Field(max_length=7)] = []
     min_rows: Annotated[int, Field(ge=500, le=100_000_000)] = 3_000
     max_rows: Annotated[int, Field(ge=1_000, le=100_000_000)] = 200_000
     after_new_rows: Annotated[int, Field(ge=0, le=100_000_000)] = 5_000
@@ -171,6 +173,14 @@ class TrainingConfig(Settings):
         """Refuse a training that could never start."""
         if self.min_rows > self.max_rows:
             raise conflict("min_rows", self.min_rows, f"at most max_rows, {self.max_rows}")
+        return self
+
+    @model_validator(mode="after")
+    def _each_horizon_once(self) -> Self:
+        """Refuse a horizon that is named twice."""
+        further = self.further_horizons_rows
+        if len({self.horizon_rows, *further}) <= len(further):
+            raise conflict("further_horizons_rows", further, f"each horizon once, horizon_rows ({self.horizon_rows}) not among them")
         return self
 
 

@@ -144,12 +144,24 @@ class FailureReason(StrEnum):
     REFUSED = "REFUSED"
 
 
+class HorizonPrediction(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Calibrated probabilities of the mid `horizon_rows` rows later, and what they claim with which confidence."""
+
+    horizon_rows: int
+    p_down: float
+    p_flat: float
+    p_up: float
+    flow_type: FlowType
+    confidence: float
+
+
 class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the model says about one window, and how old that is.
 
     `as_of_ns`, `as_of_sequence` and `as_of_total_rows` are the market time, the book sequence and the `DomView.total_rows`
     of the window's last row; `received_ns` is the market time of arrival. Probabilities are calibrated when
-    `is_calibrated`; `confidence` is the one of `flow_type`.
+    `is_calibrated`; `confidence` is the one of `flow_type`. All of these are about `horizon_rows`, the horizon that is traded;
+    `horizons` are the further ones of the version (`training.further_horizons_rows`), the nearest first.
     """
 
     prediction_id: str
@@ -170,6 +182,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     shock_score: float = 0.0
     round_trip_us: float = 0.0
     as_of_total_rows: int = 0
+    horizons: tuple[HorizonPrediction, ...] = ()
+
+    def over(self, horizon_rows: int) -> HorizonPrediction | None:
+        """Return what it says about that many rows, the traded horizon or a further one; None for one that the version does not know."""
+        if horizon_rows == self.horizon_rows:
+            return HorizonPrediction(horizon_rows, self.p_down, self.p_flat, self.p_up, self.flow_type, self.confidence)
+        return next((one for one in self.horizons if one.horizon_rows == horizon_rows), None)
 
     def age_s(self, now_ns: int) -> float:
         """Return the age at `now_ns` in seconds, from the last row that the model saw."""

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from framework.errors import ErrorCode, WireError
+from framework.messages import HorizonPrediction
 from framework.model import FlowType, TradeOutcome
 from framework.window import (
     BAR_COLUMNS,
@@ -34,6 +35,7 @@ MAX_FRAME_BYTES: Final = 1 << 20
 MAX_WINDOW_ROWS: Final = 2_000
 MAX_BARS: Final = 1_000
 MAX_FEEDBACK_ITEMS: Final = 5_000
+MAX_HORIZONS: Final = 16
 MAX_TIMEOUT_MS: Final = 60_000.0
 """A deadline farther away is not one: a prediction is about the next seconds."""
 
@@ -134,7 +136,7 @@ class PredictReply(_Header, array_like=True, frozen=True, kw_only=True, tag="pre
     """Probabilities over the next `horizon_rows` rows, flow type, confidence, and what stood behind them.
 
     `instrument_id`, `as_of_ns` and `as_of_sequence` repeat the window's: an answer about another one is not used.
-    `wants_training` says why the service would like to be trained (drift), or "".
+    `wants_training` says why the service would like to be trained (drift), or "". `horizons` are further horizons, the nearest first.
     """
 
     flow_type: str
@@ -152,6 +154,7 @@ class PredictReply(_Header, array_like=True, frozen=True, kw_only=True, tag="pre
     compute_us: float
     instrument_id: Id = ""
     wants_training: Text = ""
+    horizons: Annotated[tuple[HorizonPrediction, ...], msgspec.Meta(max_length=MAX_HORIZONS)] = ()
 
 
 class TrainReply(_Header, array_like=True, frozen=True, kw_only=True, tag="train_accepted"):

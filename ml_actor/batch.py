@@ -17,13 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from framework.backtest_job import BatchJob, BatchPart, BatchResult
+from framework.backtest_job import BatchJob, BatchPart, BatchResult, further_column
 from framework.dataset.schema import from_table
 from framework.errors import ConfigError
-from framework.window import Rows
+from framework.messages import HorizonPrediction
+from framework.window import Float64Array, Rows
 from ml_actor.features.catalogue import ALL_NAMES, REGIMES
 from ml_actor.job_process import progress_to, run_job
-from ml_actor.models import ModelBundle
+from ml_actor.models import Head, ModelBundle
 from ml_actor.registry import Registry
 
 Report = Callable[[str, float], None]
@@ -49,6 +50,7 @@ def predict_all(job: BatchJob, report: Report) -> BatchResult:
         is_calibrated=bundle.is_calibrated,
         trained_from_ns=int(trained.get("start_ns", 0)),
         trained_to_ns=int(trained.get("end_ns", 0)),
+        further_horizons_rows=bundle.horizons[1:],
         rows=rows,
         seconds=round(time.perf_counter() - start_s, 3),
     )
@@ -63,9 +65,9 @@ def predict_part(bundle: ModelBundle, part: BatchPart) -> int:
 
 def answers(bundle: ModelBundle, rows: Rows, *, has_trades: bool) -> dict[str, Any]:
     """Return the columns of the answers to the windows that end at each row."""
-    probabilities = bundle.predict_rows(rows, has_trades=has_trades)
-    claims = [bundle.rule.claim(*three) for three in probabilities.tolist()]
     features = bundle.engine.transform_rows(rows, has_trades=has_trades)
+    probabilities, *further = bundle.over_horizons(features)
+    claims = [bundle.traded.rule.claim(*three) for three in probabilities.tolist()]
     regimes = features[:, len(ALL_NAMES) - REGIMES :]
     is_known = ~np.isnan(regimes[:, 0])
     return {
@@ -78,7 +80,19 @@ def answers(bundle: ModelBundle, rows: Rows, *, has_trades: bool) -> dict[str, A
         "confidence": np.array([confidence for _, confidence in claims]),
         "regime": np.where(is_known, np.where(is_known[:, None], regimes, 0.0).argmax(axis=1), -1),
         "shock_score": features[:, len(ALL_NAMES) - REGIMES - 1],
+        **{name: column for head, found in zip(bundle.heads[1:], further, strict=True) for name, column in _over(head, found).items()},
     }
+
+
+def _over(head: Head, probabilities: Float64Array) -> dict[str, Any]:
+    """Return the columns of a further horizon."""
+    claims = [head.claim(three) for three in probabilities]
+    names = HorizonPrediction.__struct_fields__[1:]
+    return {further_column(head.horizon_rows, name): [_plain(getattr(claim, name)) for claim in claims] for name in names}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, str) else value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

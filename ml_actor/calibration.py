@@ -20,12 +20,14 @@ probabilities travel beside it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from framework.model import FlowType
 from framework.window import Float64Array
@@ -59,6 +61,8 @@ class Calibration:
 
     def apply(self, probabilities: Float64Array) -> Float64Array:
         """Map (n, 3) probabilities (down, flat, up); each row of the result sums to 1 and is at least 1e-6 everywhere."""
+        if self.kind in _COMPILED:
+            return np.asarray(_mapped(probabilities, _COMPILED[self.kind], self.parameters))
         raw = np.clip(probabilities, 1e-12, 1.0)
         return _normalised(_MAPS[self.kind](raw, self.parameters))
 
@@ -108,16 +112,6 @@ def compose(p_move: Float64Array, p_up: Float64Array) -> Float64Array:
     return np.column_stack([p_move * (1 - p_up), 1 - p_move, p_move * p_up])
 
 
-def _sigmoid(values: Float64Array) -> Float64Array:
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(values, -500, 500))))
-
-
-def _apply_sigmoid(raw: Float64Array, parameters: Float64Array) -> Float64Array:
-    slope, offset, direction_slope = parameters
-    p_move = _sigmoid(slope * logit(1 - raw[:, FLAT] / raw.sum(axis=1)) + offset)
-    return compose(p_move, _sigmoid(direction_slope * logit(up_given_move(raw))))
-
-
 def _apply_isotonic(raw: Float64Array, parameters: Float64Array) -> Float64Array:
     move_knots, move_values, up_knots, up_values = parameters
     p_move = np.interp(1 - raw[:, FLAT] / raw.sum(axis=1), move_knots, move_values)
@@ -125,9 +119,6 @@ def _apply_isotonic(raw: Float64Array, parameters: Float64Array) -> Float64Array
 
 
 _MAPS: Final[dict[CalibrationKind, Any]] = {
-    CalibrationKind.NONE: lambda raw, _: raw,
-    CalibrationKind.TEMPERATURE: lambda raw, parameters: softmax(np.log(raw) / parameters[0]),
-    CalibrationKind.SIGMOID: _apply_sigmoid,
     CalibrationKind.VECTOR: lambda raw, parameters: softmax(np.log(raw) * parameters[:, 0] + parameters[:, 1]),
     CalibrationKind.ISOTONIC: _apply_isotonic,
 }
@@ -136,3 +127,59 @@ _MAPS: Final[dict[CalibrationKind, Any]] = {
 def _normalised(probabilities: Float64Array) -> Float64Array:
     kept = np.clip(probabilities, _FLOOR, 1.0)
     return np.asarray(kept / kept.sum(axis=1, keepdims=True))
+
+
+# What is served is compiled, because for one row numpy's calls cost twenty times the arithmetic (33 us for a sigmoid).
+
+_NONE, _TEMPERATURE, _SIGMOID = range(3)
+_COMPILED: Final = {CalibrationKind.NONE: _NONE, CalibrationKind.TEMPERATURE: _TEMPERATURE, CalibrationKind.SIGMOID: _SIGMOID}
+
+
+@njit(cache=True)
+def _within(value: float, low: float, high: float) -> float:
+    return low if value < low else high if value > high else value  # NaN stays NaN
+
+
+@njit(cache=True)
+def _logistic(slope: float, probability: float, offset: float) -> float:
+    """Return the probability whose logit is slope * logit(probability) + offset."""
+    inside = _within(probability, 1e-12, 1 - 1e-12)
+    score = slope * (math.log(inside) - math.log1p(-inside)) + offset
+    return 1.0 / (1.0 + math.exp(-_within(score, -500.0, 500.0)))
+
+
+@njit(cache=True)
+def _temper(raw: Any, temperature: float) -> None:
+    highest = max(raw[0], raw[1], raw[2])
+    total = 0.0
+    for label in range(3):
+        raw[label] = math.exp((math.log(raw[label]) - math.log(highest)) / temperature)
+        total += raw[label]
+    for label in range(3):
+        raw[label] /= total
+
+
+@njit(cache=True)
+def _part(raw: Any, parameters: Any) -> None:
+    p_move = _logistic(parameters[0], 1 - raw[FLAT] / (raw[0] + raw[1] + raw[2]), parameters[1])
+    p_up = _logistic(parameters[2], raw[UP] / (raw[UP] + raw[DOWN]), 0.0)
+    raw[DOWN], raw[FLAT], raw[UP] = p_move * (1 - p_up), 1 - p_move, p_move * p_up
+
+
+@njit(cache=True)
+def _mapped(probabilities: Any, kind: int, parameters: Any) -> Any:
+    out = np.empty(probabilities.shape)
+    for row in range(len(out)):
+        for label in range(3):
+            out[row, label] = _within(probabilities[row, label], 1e-12, 1.0)
+        if kind == _TEMPERATURE:
+            _temper(out[row], parameters[0])
+        if kind == _SIGMOID:
+            _part(out[row], parameters)
+        total = 0.0
+        for label in range(3):
+            out[row, label] = _within(out[row, label], _FLOOR, 1.0)
+            total += out[row, label]
+        for label in range(3):
+            out[row, label] /= total
+    return out

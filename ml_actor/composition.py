@@ -100,6 +100,7 @@ class MLProcess:
             reason=reason,
             feedback_file=str(self._state_dir / "ml_training" / "feedback.jsonl"),
             horizon_rows=training.horizon_rows,
+            further_horizons_rows=tuple(sorted(training.further_horizons_rows)),
             window_rows=training.window_rows,
             min_rows=training.min_rows,
             max_rows=training.max_rows,

@@ -257,10 +257,10 @@ class Learning:
 
 def _features_of(predictor: Predictor) -> Callable[[Window], Float64Array] | None:
     """Return what computes the standardised features of a window for this model, if it is one that has them."""
-    engine, linear = getattr(predictor, "engine", None), getattr(predictor, "linear", None)
-    if engine is None or linear is None:
+    engine, traded = getattr(predictor, "engine", None), getattr(predictor, "traded", None)
+    if engine is None or traded is None:
         return None
-    return lambda window: np.asarray(linear.standardised(engine.transform(window)[None, :])[0, _WATCHED])
+    return lambda window: np.asarray(traded.linear.standardised(engine.transform(window)[None, :])[0, _WATCHED])
 
 
 def _later(delay_s: float, call: Callable[[], None]) -> object:

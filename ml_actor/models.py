@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from framework.messages import HorizonPrediction
 from framework.model import FlowType
 from framework.window import Float64Array, Rows, Window
 from ml_actor.calibration import Calibration, CalibrationKind, FlowRule
@@ -57,7 +58,7 @@ class TreeModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """One prediction: calibrated probabilities of the mid after `horizon_rows`, and what they claim.
+    """One prediction: calibrated probabilities of the mid after `horizon_rows`, what they claim, and the same of further horizons.
 
     `regime` is 0 (calm) to 2 (volatile), or -1 below 10 rows; `shock_score` is near 1 in a liquidity shock.
     """
@@ -69,54 +70,97 @@ class Scores:
     confidence: float
     regime: int
     shock_score: float
+    horizons: tuple[HorizonPrediction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelBundle:
-    """Everything one version predicts with. Immutable: swapping models is swapping one reference."""
+class Head:
+    """What a version knows about one horizon: its own models, their weights in the pool, calibration, and rule of what is claimed."""
 
-    version: str
-    window_rows: int
     horizon_rows: int
-    engine: AdvancedMLFeatureEngine
     linear: LinearModel
     trees: TreeModel
     tree_weight: float
-    neural: NeuralModel
     neural_weight: float
     calibration: Calibration
     rule: FlowRule
 
+    def raw(self, features: Float64Array, net: Float64Array | None) -> Float64Array:
+        """Return the pool before calibration: p ~ (p_linear^(1-w) * p_trees^w)^(1-v) * p_net^v, `net` (n, 3) the nets' scores for it."""
+        pooled = pool(self.linear.scores(features), self.trees.scores(features), self.tree_weight)
+        if not self.neural_weight or net is None:
+            return pooled
+        return pool(np.log(np.maximum(pooled, _LEAST)), net, self.neural_weight)
+
+    def claim(self, probabilities: Float64Array) -> HorizonPrediction:
+        """Return what calibrated (3,) probabilities say about this horizon."""
+        down, flat, up = probabilities.tolist()
+        return HorizonPrediction(self.horizon_rows, down, flat, up, *self.rule.claim(down, flat, up))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBundle:
+    """Everything one version predicts with. Immutable: swapping models is swapping one reference.
+
+    The first of `heads` is about the horizon that is traded: gate, trial, flow type and confidence are its. The others are about
+    further horizons, the nearest first. The nets know all of them, in this order.
+    """
+
+    version: str
+    window_rows: int
+    engine: AdvancedMLFeatureEngine
+    neural: NeuralModel
+    heads: tuple[Head, ...]
+
+    @property
+    def traded(self) -> Head:
+        """Return what it knows about the horizon that is traded."""
+        return self.heads[0]
+
+    @property
+    def horizon_rows(self) -> int:
+        """Return the horizon that is traded."""
+        return self.traded.horizon_rows
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """Return all horizons, the traded one first."""
+        return tuple(head.horizon_rows for head in self.heads)
+
     @property
     def is_calibrated(self) -> bool:
         """Return whether the probabilities were calibrated on data later than the training's."""
-        return self.calibration.kind is not CalibrationKind.NONE
+        return self.traded.calibration.kind is not CalibrationKind.NONE
 
     def predict(self, window: Window) -> Scores:
-        """Predict from one window (about 0.2 ms). Raises `ValueError` for a window without rows."""
+        """Predict from one window (about 0.1 ms). Raises `ValueError` for a window without rows."""
         features = self.engine.transform(window)[None, :]
-        p_down, p_flat, p_up = (float(p) for p in self.probabilities(features)[0])
-        flow_type, confidence = self.rule.claim(p_down, p_flat, p_up)
+        traded, *further = (head.claim(found[0]) for head, found in zip(self.heads, self.over_horizons(features), strict=True))
         return Scores(
-            p_down=p_down,
-            p_flat=p_flat,
-            p_up=p_up,
-            flow_type=flow_type,
-            confidence=confidence,
+            p_down=traded.p_down,
+            p_flat=traded.p_flat,
+            p_up=traded.p_up,
+            flow_type=traded.flow_type,
+            confidence=traded.confidence,
             regime=_regime(features[0]),
             shock_score=float(features[0, _SHOCK_SCORE]),
+            horizons=tuple(further),
         )
 
     def probabilities(self, features: Float64Array) -> Float64Array:
-        """Return calibrated (n, 3) probabilities (down, flat, up) of rows of `engine.transform_rows`."""
-        return self.calibration.apply(self.raw(features))
+        """Return calibrated (n, 3) probabilities (down, flat, up) over the traded horizon, of rows of `engine.transform_rows`."""
+        return self.traded.calibration.apply(self.raw(features))
 
     def raw(self, features: Float64Array) -> Float64Array:
-        """Return the pool before calibration: p ~ (p_linear^(1-w) * p_trees^w)^(1-v) * p_neural^v; a net of weight 0 is not asked."""
-        pooled = pool(self.linear.scores(features), self.trees.scores(features), self.tree_weight)
-        if not self.neural_weight:
-            return pooled
-        return pool(np.log(np.maximum(pooled, _LEAST)), self.neural.scores(features)[:, 0], self.neural_weight)
+        """Return the traded horizon's pool before calibration (`Head.raw`); nets of weight 0 are not asked."""
+        return self.traded.raw(features, self.neural.scores(features)[:, 0] if self.traded.neural_weight else None)
+
+    def over_horizons(self, features: Float64Array) -> list[Float64Array]:
+        """Return calibrated (n, 3) probabilities over every horizon, in the order of `heads`."""
+        is_asked = any(head.neural_weight for head in self.heads)
+        nets = self.neural.scores(features) if is_asked else None
+        columns = [None if nets is None else nets[:, place] for place in range(len(self.heads))]
+        return [head.calibration.apply(head.raw(features, net)) for head, net in zip(self.heads, columns, strict=True)]
 
     def predict_rows(self, rows: Rows, *, has_trades: bool) -> Float64Array:
         """Return (n, 3) probabilities of every row, each from its own look-back: what `predict` gives on windows."""

@@ -10,30 +10,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from framework.window import Float64Array
 from framework.wire import FeedbackItem
 from ml_actor import splits
-from ml_actor.calibration import Calibration, CalibrationKind, FlowRule, softmax
-from ml_actor.evaluation import acting, direction_losses, is_better, log_losses, scores, without_nan
-from ml_actor.features.catalogue import INDEX
+from ml_actor.evaluation import log_losses, without_nan
 from ml_actor.features.engine import AdvancedMLFeatureEngine
-from ml_actor.fitting import (
-    Examples,
-    FitRefused,
-    calibrate,
-    choose_net_weight,
-    choose_rule,
-    choose_tree_weight,
-    fit_linear,
-    fit_regimes,
-    fit_shock,
-    fit_trees,
-)
-from ml_actor.models import ModelBundle, pool
+from ml_actor.fitting import Examples, FitRefused, fit_regimes, fit_shock, fit_trees
+from ml_actor.heads import calibrated_head, choices, draft_head, evaluated, prior, rows_by_slice
+from ml_actor.models import Head, ModelBundle, pool
 from ml_actor.outcomes import summary
-from ml_actor.preparation import Prepared, Recording, Slice, augmented, prepare, time_slices, training_runs
+from ml_actor.preparation import (
+    Prepared,
+    Recording,
+    Slice,
+    augmented,
+    completed,
+    prepare,
+    time_slices,
+    training_runs,
+    without_unknown_horizons,
+)
 from ml_actor.promotion import save_version
-from ml_actor.refit import choose_refit, fit_served_net, last_fitted, warm_linear, warm_trees
+from ml_actor.refit import choose_refit, fit_served_net, last_fitted
 from ml_actor.registry import Registry
 from ml_actor.training_job import TrainingJob, TrainingResult
 
@@ -42,7 +39,6 @@ Report = Callable[[str, float], None]
 MAX_CONTROL_SKILL: Final = 0.01
 CONTROL_SHUFFLES: Final = 4
 """Their mean has a standard error of 0.001 to 0.003 (docs/models.md): the limit is three to ten of them away from nothing."""
-_BASELINES: Final = {"imbalance": ("imbalance_1",), "persistence": ("last_move", "return_5", "rows_since_move")}
 
 
 def train_on(
@@ -70,29 +66,31 @@ def train_on(
     return save_version(bundle, prepared, job, without_nan(facts))
 
 
-def _fit(prepared: Sequence[Prepared], job: TrainingJob, report: Report) -> tuple[ModelBundle, dict[str, Any]]:
+def _fit(found: Sequence[Prepared], job: TrainingJob, report: Report) -> tuple[ModelBundle, dict[str, Any]]:
     report("feature models", 0.15)
     registry = Registry(job.models_dir)
     champion = registry.load_champion()
-    refit = choose_refit(job, registry, champion, prepared)
-    engine, shock_parity = (refit.parent.engine, 0.0) if refit.parent else _fit_feature_models(prepared, job, champion)
-    slices = time_slices(prepared, engine)
+    known, left_out = without_unknown_horizons(found)
+    refit = choose_refit(job, registry, champion, known)
+    engine, shock_parity = (refit.parent.engine, 0.0) if refit.parent else _fit_feature_models(known, job, champion)
+    prepared = completed(known, engine)
+    slices = time_slices(prepared)
     shown = augmented(slices[splits.TRAIN])
-    bundle, tree_parity = _fit_models(engine, slices, shown, job, report, parent=refit.parent)
+    bundle, tree_parity = _fit_traded(engine, slices, shown, job, report, parent=refit.parent)
+    heads, further = _fit_further(bundle, prepared, job, report, parent=refit.parent)
     report("evaluate", 0.80)
     test = slices[splits.TEST]
     facts = {
-        "metrics": _evaluate(bundle, test, shown),
+        "metrics": evaluated(bundle.traded, bundle.neural, 0, test, shown),
         "refit": refit.facts(),
         "negative_control": _negative_control(slices[splits.TRAIN], test.examples, job.seed),
         "parity": {"trees": tree_parity, "shock": shock_parity},
-        "calibration": bundle.calibration.kind.value,
-        "tree_weight": bundle.tree_weight,
-        "neural_weight": bundle.neural_weight,
-        "neutral_cut": bundle.rule.neutral_cut,
-        "rows_by_slice": {name: len(slices[number].examples) for number, name in enumerate(splits.SLICES)},
+        **choices(bundle.traded),
+        "rows_by_slice": rows_by_slice(slices),
+        **({"further_horizons": further} if further else {}),
+        **({"horizons_left_out": left_out} if left_out else {}),
     }
-    return bundle, facts
+    return replace(bundle, heads=(bundle.traded, *heads)), facts
 
 
 def _fit_feature_models(
@@ -104,7 +102,7 @@ def _fit_feature_models(
     return AdvancedMLFeatureEngine(window_rows=job.window_rows, shock=shock, regimes=regimes), parity
 
 
-def _fit_models(
+def _fit_traded(
     engine: AdvancedMLFeatureEngine,
     slices: Sequence[Slice],
     shown: Examples,
@@ -113,70 +111,36 @@ def _fit_models(
     *,
     parent: ModelBundle | None,
 ) -> tuple[ModelBundle, float]:
-    validation, later = slices[splits.VALIDATION].examples, slices[splits.CALIBRATION].examples
-    report("linear", 0.30)
-    linear = warm_linear(parent, shown) if parent else fit_linear(shown)
-    report("trees", 0.45)
-    trees, parity = warm_trees(parent, shown, validation, job.seed) if parent else fit_trees(shown, validation, seed=job.seed)
-    report("net", 0.65)
-    neural = fit_served_net(parent, shown, job.seed)
-    report("calibrate", 0.75)
-    draft = ModelBundle(
-        version="",
-        window_rows=job.window_rows,
-        horizon_rows=job.horizon_rows,
-        engine=engine,
-        linear=linear,
-        trees=trees,
-        tree_weight=choose_tree_weight(linear.scores(validation.features), trees.scores(validation.features), validation.classes),
-        neural=neural,
-        neural_weight=0.0,
-        calibration=Calibration(kind=CalibrationKind.NONE, parameters=np.zeros(0)),
-        rule=FlowRule(neutral_cut=1.0),
-    )
-    asked = neural.scores(validation.features)[:, 0]
-    weight = choose_net_weight(draft.raw(validation.features), asked, validation.classes, block_rows=job.horizon_rows)
-    pooled = replace(draft, neural_weight=weight)
-    calibration = calibrate(pooled.raw(later.features), later.classes, gap_rows=job.horizon_rows)
-    calibrated = replace(pooled, calibration=calibration)
-    rule = choose_rule(calibrated.probabilities(later.features), slices[splits.CALIBRATION].moves)
-    return replace(calibrated, rule=rule), parity
+    """Fit the horizon that is traded, and the nets, which know all horizons."""
+    report("linear, trees", 0.30)
+    draft, parity = draft_head(job.horizon_rows, slices, shown, job.seed, parent=parent.traded if parent else None)
+    report("net", 0.60)
+    neural = fit_served_net(parent, slices[splits.TRAIN], job.seed)
+    report("calibrate", 0.70)
+    head = calibrated_head(draft, slices, neural, 0)
+    return ModelBundle(version="", window_rows=job.window_rows, engine=engine, neural=neural, heads=(head,)), parity
 
 
-def _evaluate(bundle: ModelBundle, test: Slice, train_rows: Examples) -> dict[str, Any]:
-    features, classes = test.examples.features, test.examples.classes
-    probabilities = bundle.probabilities(features)
-    prior = np.tile(_prior(train_rows), (len(classes), 1))
-    table = {
-        "model": scores(probabilities, classes),
-        "linear": scores(pool(bundle.linear.scores(features), bundle.trees.scores(features), 0.0), classes),
-        "trees": scores(pool(bundle.linear.scores(features), bundle.trees.scores(features), 1.0), classes),
-        "net": scores(softmax(bundle.neural.scores(features)[:, 0]), classes),
-        "prior": scores(prior, classes),
-    }
-    for name, columns in _BASELINES.items():
-        small = fit_linear(_columns(train_rows, columns), strength=1.0)
-        flat = small.scores(_columns(test.examples, columns).features)
-        table[name] = scores(pool(flat, flat, 0.0), classes)
-    return {
-        "n": len(classes),
-        "share_flat": float((classes == 1).mean()),
-        "scores": table,
-        "acting": acting(probabilities, test.moves, bundle.rule),
-        "beats_coin": list(is_better(direction_losses(probabilities, classes), direction_losses(prior, classes), bundle.horizon_rows)),
-        "skill": 1 - table["model"]["log_loss"] / table["prior"]["log_loss"],
-    }
-
-
-def _prior(examples: Examples) -> Float64Array:
-    counts = np.bincount(examples.classes, minlength=3).astype(np.float64)
-    return np.asarray(counts / counts.sum())
-
-
-def _columns(examples: Examples, names: Sequence[str]) -> Examples:
-    """Return the named features and their magnitudes, which is what a baseline needs to know flat from moving."""
-    chosen = examples.features[:, [INDEX[name] for name in names]]
-    return Examples(features=np.hstack([chosen, np.abs(chosen)]), classes=examples.classes, weights=examples.weights)
+def _fit_further(
+    bundle: ModelBundle, prepared: Sequence[Prepared], job: TrainingJob, report: Report, *, parent: ModelBundle | None
+) -> tuple[list[Head], dict[str, Any]]:
+    """Fit the further horizons one after the other (the slices of one alone fit into memory); return them and what is known of each."""
+    heads: list[Head] = []
+    facts: dict[str, Any] = {}
+    for place, target in enumerate(prepared[0].targets[1:], 1):
+        report(f"horizon {target.horizon_rows}", 0.70 + 0.10 * place / len(prepared[0].targets))
+        slices = time_slices(prepared, place)
+        shown = augmented(slices[splits.TRAIN])
+        draft, parity = draft_head(target.horizon_rows, slices, shown, job.seed, parent=parent.heads[place] if parent else None)
+        head = calibrated_head(draft, slices, bundle.neural, place)
+        heads.append(head)
+        facts[str(head.horizon_rows)] = {
+            "metrics": evaluated(head, bundle.neural, place, slices[splits.TEST], shown),
+            "parity": {"trees": parity},
+            **choices(head),
+            "rows_by_slice": rows_by_slice(slices),
+        }
+    return heads, facts
 
 
 def _negative_control(part: Slice, test: Examples, seed: int) -> dict[str, float]:
@@ -198,8 +162,8 @@ def _shuffled(part: Slice, test: Examples, seed: int) -> tuple[float, float]:
     trees, _ = fit_trees(examples, None, seed=seed, rounds=10)
     margins = trees.scores(test.features)
     control = float(log_losses(pool(margins, margins, 1.0), test.classes).mean())
-    prior = float(log_losses(np.tile(_prior(examples), (len(test), 1)), test.classes).mean())
-    return control, 1 - control / prior
+    shares = float(log_losses(np.tile(prior(examples), (len(test), 1)), test.classes).mean())
+    return control, 1 - control / shares
 
 
 def _data_facts(prepared: Sequence[Prepared], refused_parts: Sequence[str]) -> dict[str, Any]:

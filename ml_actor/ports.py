@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from framework.messages import HorizonPrediction
 from framework.model import FlowType
 from framework.window import Window
 from framework.wire import FeedbackItem
@@ -40,6 +41,10 @@ class Scored(Protocol):
     @property
     def shock_score(self) -> float:
         """Return how much this looks like a liquidity shock."""
+
+    @property
+    def horizons(self) -> tuple[HorizonPrediction, ...]:
+        """Return what it says about further horizons, the nearest first."""
 
 
 class Predictor(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 from framework.window import Float64Array, Int64Array
 from ml_actor import splits
 from ml_actor.artifacts import pack
-from ml_actor.evaluation import is_better, log_losses
+from ml_actor.evaluation import MIN_GATE_BLOCKS, is_better, log_losses
 from ml_actor.features.engine import select
 from ml_actor.models import ModelBundle
 from ml_actor.preparation import Prepared, Recording, golden_windows
@@ -52,7 +52,7 @@ def offline_gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Pre
 
     It must tell up from down better than a coin on the test slice (which is what strategies act on; shares of unmoved
     rows drift and say nothing about that). To serve at once it must have less log-loss than the champion on rows that neither
-    has seen; to be tried, not more (both with 90 % confidence).
+    has seen, or not more and know horizons that the champion does not; to be tried, not more (all with 90 % confidence).
     """
     beats_coin, evidence = facts["metrics"]["beats_coin"]
     if not beats_coin:
@@ -68,6 +68,11 @@ def offline_gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Pre
     ours, theirs = (np.concatenate([pair[side] for pair in losses]) for side in range(2))
     promote, reason = is_better(ours, theirs, bundle.horizon_rows)
     is_worse, _ = is_better(theirs, ours, bundle.horizon_rows)
+    more = [str(horizon) for horizon in bundle.horizons if horizon not in champion.horizons]
+    if more and not is_worse and len(ours) >= MIN_GATE_BLOCKS * bundle.horizon_rows:
+        # A trial would refuse it for being as good as the champion, and what it knows more would never serve.
+        words = f"it knows {', '.join(more)} rows too, which the champion does not, and is not worse: {reason}"
+        return Gate(promote=True, challenge=False, is_first=True, reason=words)
     return Gate(promote=promote, challenge=not is_worse, reason=f"{reason}, and worse" if is_worse else reason)
 
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from ml_actor import splits
 from ml_actor.fitting import TREES, Examples, continue_linear, continue_trees
-from ml_actor.models import LinearModel, ModelBundle, TreeModel
+from ml_actor.models import Head, LinearModel, ModelBundle, TreeModel
 from ml_actor.neural import NeuralModel
 from ml_actor.neural_fitting import Recipe, fit_neural, signed_exchange
-from ml_actor.preparation import Prepared
+from ml_actor.preparation import Prepared, Slice, thinned
 from ml_actor.promotion import unseen_rows
 from ml_actor.registry import Registry
 from ml_actor.training_job import FULL, WARM, TrainingJob
@@ -70,8 +70,11 @@ def _objection(job: TrainingJob, registry: Registry, champion: ModelBundle | Non
         return "there is no champion"
     if (champion.window_rows, champion.horizon_rows) != (job.window_rows, job.horizon_rows):
         return f"the champion has windows of {champion.window_rows} and a horizon of {champion.horizon_rows} rows"
-    if champion.trees.forest.tree_count > MAX_TREES:
-        return f"the champion has grown to {champion.trees.forest.tree_count} trees"
+    if champion.horizons != tuple(target.horizon_rows for target in prepared[0].targets):
+        return f"the champion knows the horizons {', '.join(map(str, champion.horizons))}"
+    grown = max(head.trees.forest.tree_count for head in champion.heads)
+    if grown > MAX_TREES:
+        return f"the champion has grown to {grown} trees"
     fitted = registry.manifest(champion.version).facts["data"].get("fitted")
     if fitted is None or not all(_is_behind(part, {"last": fitted}) for part in prepared):
         return "the champion was fitted on rows that this training would choose and calibrate on"
@@ -94,24 +97,24 @@ def _last_fitted(part: Prepared) -> list[int]:
     return [int(rows.ts_event[fitted[-1]]), int(rows.sequence[fitted[-1]])] if len(fitted) else []
 
 
-def warm_linear(parent: ModelBundle, shown: Examples) -> LinearModel:
+def warm_linear(parent: Head, shown: Examples) -> LinearModel:
     """Fit the regression on from the parent's weights."""
     return continue_linear(shown, parent.linear)
 
 
-def warm_trees(parent: ModelBundle, shown: Examples, validation: Examples, seed: int) -> tuple[TreeModel, float]:
+def warm_trees(parent: Head, shown: Examples, validation: Examples, seed: int) -> tuple[TreeModel, float]:
     """Add trees to the parent's, as many as help on the validation slice."""
     return continue_trees(shown, validation, parent.trees, seed=seed, rounds=MAX_WARM_ROUNDS)
 
 
-def fit_served_net(parent: ModelBundle | None, shown: Examples, seed: int) -> NeuralModel:
-    """Fit the nets that are served, from the parent's or anew, on the plain rows: they mirror their batches themselves."""
-    plain = slice(0, len(shown) // 2)
+def fit_served_net(parent: ModelBundle | None, train: Slice, seed: int) -> NeuralModel:
+    """Fit the nets that are served, from the parent's or anew, on the plain rows and all horizons: they mirror their batches themselves."""
+    thin = thinned(train)
     return fit_neural(
-        shown.features[plain],
-        shown.classes[plain, None],
+        train.examples.features[thin],
+        train.taught[thin],
         signed_exchange(),
-        weights=shown.weights[plain],
+        weights=train.examples.weights[thin],
         seed=seed,
         recipe=WARM_NET if parent else SERVED_NET,
         start=parent.neural if parent else None,

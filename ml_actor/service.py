@@ -18,6 +18,7 @@ import numpy as np
 
 from framework import wire, wire_json
 from framework.errors import ErrorCode, TidebookError, WireError
+from framework.messages import HorizonPrediction
 from framework.wire import PROTOCOL_VERSION
 from ml_actor import model_verbs
 from ml_actor.answered import Answered, Claim
@@ -209,7 +210,7 @@ class MLService:
         start_s = self._timer()
         scores = predictor.predict(window)
         compute_us = (self._timer() - start_s) * 1e6
-        if not _is_distribution(scores):
+        if not _is_sound(scores):
             self._counts["bad_predictions"] += 1
             log.error("Model %s predicted %s for %s: not probabilities", predictor.version, scores, window.instrument_id)
             raise WireError(ErrorCode.INTERNAL, "the model's numbers are no probabilities; its log says more")
@@ -233,6 +234,7 @@ class MLService:
             compute_us=compute_us,
             instrument_id=window.instrument_id,
             wants_training=self._learning.wish[:1_000] if self._learning else "",
+            horizons=scores.horizons,
         )
 
     def _ping(self, call: Call, now_s: float) -> wire.Reply:  # noqa: ARG002
@@ -322,15 +324,18 @@ def _check_deadline(request: wire.PredictRequest, waited_s: float) -> None:
         raise WireError(ErrorCode.EXPIRED, f"waited {waited_s * 1e3:.0f} ms, had {request.timeout_ms:.0f} ms")
 
 
-def _is_distribution(scores: Scored) -> bool:
-    down, flat, up = scores.p_down, scores.p_flat, scores.p_up
+def _is_sound(scores: Scored) -> bool:
+    return math.isfinite(scores.shock_score) and _is_distribution(scores) and all(map(_is_distribution, scores.horizons))
+
+
+def _is_distribution(said: Scored | HorizonPrediction) -> bool:
+    down, flat, up = said.p_down, said.p_flat, said.p_up
     return (
         down >= 0
         and flat >= 0
         and up >= 0
         and abs(down + flat + up - 1) <= _SUM_TOLERANCE  # also: none of them is NaN, none above 1
-        and 0 <= scores.confidence <= 1
-        and math.isfinite(scores.shock_score)
+        and 0 <= said.confidence <= 1
     )
 
 

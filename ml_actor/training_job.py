@@ -24,7 +24,8 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     """One training. `feedback_file` is JSON lines of `framework.wire.FeedbackItem`; `requested_ns` is kept with the version.
 
     `memory_limit_mb` 0 sets no limit on the child's address space. `half_life_rows`: in how many rows into the past a row's weight
-    halves; 0 is no decay. `refit` is "full", "warm" or "": then `full_every` says which (`refit`).
+    halves; 0 is no decay. `further_horizons_rows`: horizons that the version is to know beside the one that is traded. `refit` is
+    "full", "warm" or "": then `full_every` says which (`refit`).
     """
 
     job_id: str
@@ -33,6 +34,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     feedback_file: str | None = None
     horizon_rows: int = 20
+    further_horizons_rows: tuple[int, ...] = ()
     window_rows: int = 100
     min_rows: int = 3_000
     max_rows: int = 200_000

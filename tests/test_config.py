@@ -119,6 +119,11 @@ def test_every_key_is_explained_in_the_docs() -> None:
 @pytest.mark.parametrize(
     ("model", "text", "complaint"),
     [
+        (
+            MainConfig,
+            "training: {horizon_rows: 20, further_horizons_rows: [5, 20]}",
+            "f:1:53: training.further_horizons_rows: found [5, 20]; allowed each horizon once, horizon_rows (20) not among them",
+        ),
         (MainConfig, "training: {min_rows: 5000, max_rows: 4000}", "f:1:22: training.min_rows: found 5000; allowed at most max_rows, 4000"),
         (
             MainConfig,

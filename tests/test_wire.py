@@ -15,6 +15,8 @@ from hypothesis.extra import numpy as arrays
 
 from framework import wire
 from framework.errors import ErrorCode, WireError
+from framework.messages import HorizonPrediction
+from framework.model import FlowType
 from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, ROW_SCHEMA_HASH, Rows, Window
 from framework.wire import FeedbackItem, PredictRequest, Reply, Request
 from ml_actor import window_check
@@ -195,8 +197,16 @@ def test_the_compiled_check_finds_what_the_plain_one_finds(times: Any, ticks: An
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 
+BeforeHorizons = msgspec.defstruct(
+    "BeforeHorizons",
+    [(name, Any) for name in wire.PredictReply.__struct_fields__ if name != "horizons"],
+    array_like=True,
+    tag="prediction",
+)
+
 TEXT = st.text(max_size=20)
 FINITE = st.floats(allow_nan=False)
+HORIZONS = st.builds(HorizonPrediction, st.integers(0, 1 << 40), FINITE, FINITE, FINITE, st.sampled_from(FlowType), FINITE)
 
 
 def messages(union: Any) -> st.SearchStrategy[Any]:
@@ -212,6 +222,7 @@ def field_of(kind: type, name: str) -> st.SearchStrategy[Any]:
         "versions": st.lists(st.dictionaries(TEXT, FINITE | TEXT | st.booleans(), max_size=3), max_size=3).map(tuple),
         "status": st.dictionaries(TEXT, st.integers(0, 1 << 40) | TEXT, max_size=3),
         "facts": st.dictionaries(TEXT, st.integers(0, 1 << 40) | TEXT, max_size=3),
+        "horizons": st.lists(HORIZONS, max_size=wire.MAX_HORIZONS).map(tuple),
     }
     by_type = {"str": TEXT, "float": FINITE, "int": st.integers(-(1 << 63), (1 << 63) - 1), "bool": st.booleans(), "Id": TEXT, "Text": TEXT}
     annotations: dict[str, str] = {}
@@ -256,6 +267,26 @@ def test_a_newer_peer_may_append_fields() -> None:
     newer = msgspec.msgpack.encode([*msgspec.msgpack.decode(wire.encode(known)), "a field of tomorrow"])
 
     assert wire.decode_request(newer) == known
+
+
+def test_a_client_of_before_there_were_further_horizons_reads_an_answer_that_has_them() -> None:
+    said = {name: 0.25 for name in ("confidence", "p_down", "p_flat", "p_up", "shock_score", "compute_us")}
+    about = {"is_calibrated": True, "horizon_rows": 20, "as_of_ns": 1, "as_of_sequence": 2, "regime": 1}
+    reply = wire.PredictReply(version=1, request_id="r", flow_type="BUY", model_version="v1", **said, **about)  # type: ignore[arg-type]
+    newer = msgspec.structs.replace(reply, horizons=(HorizonPrediction(100, 0.5, 0.25, 0.25, FlowType.SELL, 0.6),))
+
+    assert msgspec.msgpack.decode(wire.encode(newer), type=BeforeHorizons).wants_training == ""
+    assert wire.decode_reply(wire.encode(newer)) == newer
+    # And a client of today reads an answer of before.
+    assert wire.decode_reply(msgspec.msgpack.encode(msgspec.msgpack.decode(wire.encode(newer))[:-1])) == reply
+
+
+def test_no_answer_has_more_horizons_than_the_wire_allows() -> None:
+    one = [5, 0.5, 0.25, 0.25, "BUY", 0.6]
+    head = ["prediction", 1, "r", "BUY", 0.5, 0.2, 0.3, 0.5, "v1", True, 20, 1, 2, 1, 0.5, 1.0, "ES.SIM", ""]
+
+    assert len(wire.decode_reply(msgspec.msgpack.encode([*head, [one] * wire.MAX_HORIZONS])).horizons) == wire.MAX_HORIZONS  # type: ignore[union-attr]
+    assert refusal(wire.decode_reply, msgspec.msgpack.encode([*head, [one] * (wire.MAX_HORIZONS + 1)])).code is ErrorCode.BAD_FIELD
 
 
 @given(st.binary(max_size=300))

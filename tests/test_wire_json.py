@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from framework import wire, wire_json
 from framework.errors import ErrorCode, WireError
+from framework.messages import HorizonPrediction
+from framework.model import FlowType
 from framework.window import FLOW_COLUMNS, LEVELS, Window
 from framework.wire_json import iso_utc, to_ns
 
@@ -169,7 +171,7 @@ REPLIES = [
     wire.PredictReply(
         version=1, request_id="r", flow_type="STRONG_SELL", confidence=0.8, p_down=0.8, p_flat=0.1, p_up=0.1, model_version="v1",
         is_calibrated=True, horizon_rows=20, as_of_ns=1705314615123456789, as_of_sequence=9, regime=2, shock_score=0.3,
-        compute_us=180.5, instrument_id="TIDE.SIM",
+        compute_us=180.5, instrument_id="TIDE.SIM", horizons=(HorizonPrediction(5, 0.25, 0.5, 0.25, FlowType.NEUTRAL, 0.5),),
     ),
 ]  # fmt: skip
 
@@ -197,6 +199,18 @@ def test_a_prediction_is_told_in_the_mission_s_words() -> None:
     assert (reply["prediction_flow_type"], reply["prediction_confidence"], reply["signal"]) == ("STRONG_SELL", 0.8, "sell")
     assert reply["probabilities"] == {"down": 0.8, "flat": 0.1, "up": 0.1}
     assert reply["as_of"] == "2024-01-15T10:30:15.123456789Z"
+    (further,) = reply["horizons"]
+    assert (further["horizon_rows"], further["prediction_flow_type"], further["signal"]) == (5, "NEUTRAL", "hold")
+    assert further["probabilities"] == {"down": 0.25, "flat": 0.5, "up": 0.25}
+
+
+@pytest.mark.parametrize("horizons", [7, [7], [{}], [{"horizon_rows": 5, "prediction_flow_type": "MAYBE"}]])
+def test_further_horizons_that_are_none_are_refused(horizons: Any) -> None:
+    reply = json.loads(wire_json.encode_reply(REPLIES[-1])) | {"horizons": horizons}
+
+    with pytest.raises(WireError) as refused:
+        wire_json.decode_reply(json.dumps(reply).encode())
+    assert refused.value.code is ErrorCode.BAD_FIELD
 
 
 def test_feedback_goes_out_and_comes_in_with_every_field() -> None:

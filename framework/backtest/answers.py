@@ -6,18 +6,21 @@ It speaks the wire protocol to an ordinary `MLClient`, so that everything above 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from framework import wire
-from framework.backtest_job import BatchResult
+from framework.backtest_job import BatchResult, further_column
 from framework.errors import ErrorCode
-from framework.messages import Prediction, PredictionReceived
+from framework.messages import HorizonPrediction, Prediction, PredictionReceived
+from framework.model import FlowType
 from framework.trading.journal_view import view_journal
 from framework.wire import PROTOCOL_VERSION
 
@@ -40,6 +43,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     model_version: str
     horizon_rows: int
     is_calibrated: bool
+    horizons: tuple[HorizonPrediction, ...] = ()
 
 
 class Answers:
@@ -67,9 +71,23 @@ def of_batch(files: Mapping[str, Path], about: BatchResult) -> Answers:
     for instrument_id, path in files.items():
         read = pq.read_table(path)
         columns = [read.column(name).to_pylist() for name in ("ts_event", "sequence", *_COLUMNS)]
-        for ts_event, sequence, *said in zip(*columns, strict=True):
-            table[instrument_id, ts_event, sequence] = Answer(*said, *common)  # type: ignore[call-arg]
+        further = _further(read, about.further_horizons_rows)
+        for (ts_event, sequence, *said), over in zip(zip(*columns, strict=True), further, strict=True):
+            table[instrument_id, ts_event, sequence] = Answer(*said, *common, over)  # type: ignore[call-arg]
     return Answers(table, about.version)
+
+
+def _further(read: pa.Table, horizons: tuple[int, ...]) -> Iterable[tuple[HorizonPrediction, ...]]:
+    """Return for each row what was said about further horizons."""
+    if not horizons:
+        return itertools.repeat((), read.num_rows)
+    return zip(*(_over(read, horizon_rows) for horizon_rows in horizons), strict=True)
+
+
+def _over(read: pa.Table, horizon_rows: int) -> Iterable[HorizonPrediction]:
+    names = HorizonPrediction.__struct_fields__[1:]
+    down, flat, up, flow_type, confidence = (read.column(further_column(horizon_rows, name)).to_pylist() for name in names)
+    return map(HorizonPrediction, itertools.repeat(horizon_rows), down, flat, up, map(FlowType, flow_type), confidence)
 
 
 def of_journal(path: Path) -> tuple[Answers, list[float]]:
@@ -88,7 +106,7 @@ def of_journal(path: Path) -> tuple[Answers, list[float]]:
 
 def _recorded(one: Prediction) -> Answer:
     said = (one.p_down, one.p_flat, one.p_up, str(one.flow_type), one.confidence, one.regime, one.shock_score)
-    return Answer(*said, one.model_version, one.horizon_rows, one.is_calibrated)
+    return Answer(*said, one.model_version, one.horizon_rows, one.is_calibrated, one.horizons)
 
 
 class AnswerTransport:
@@ -143,6 +161,7 @@ class AnswerTransport:
             shock_score=answer.shock_score,
             compute_us=0.0,
             instrument_id=request.instrument_id,
+            horizons=answer.horizons,
         )
 
     def _pong(self, request: wire.Ping, _frames: list[bytes]) -> wire.Reply:

@@ -278,6 +278,7 @@ class OrderFlowAnalyzer:
             # In market time: in lockstep it is the configured latency, so that the same input gives the same message.
             round_trip_us=(now_ns - slot.request_ns) / 1e3,
             as_of_total_rows=slot.total_rows,
+            horizons=reply.horizons,
         )
 
 

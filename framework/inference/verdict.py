@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from framework.errors import ErrorCode
-from framework.messages import FailureReason
+from framework.messages import FailureReason, HorizonPrediction
 from framework.model import FlowType
 from framework.window import Window
 from framework.wire import ErrorReply, PredictReply, Reply
@@ -53,9 +53,14 @@ def wrong_with(reply: PredictReply, window: Window) -> str:
         return f"answer about book {reply.as_of_sequence}, asked about {window.as_of_sequence}"
     if reply.flow_type not in FlowType.__members__:
         return f"unknown flow type {reply.flow_type!r}"
-    down, flat, up = reply.p_down, reply.p_flat, reply.p_up
+    if not math.isfinite(reply.shock_score):
+        return f"shock score {reply.shock_score}"
+    further = (f"{one.horizon_rows} rows: {wrong}" for one in reply.horizons if (wrong := _wrong_numbers(one)))
+    return _wrong_numbers(reply) or next(further, "")
+
+
+def _wrong_numbers(said: PredictReply | HorizonPrediction) -> str:
+    down, flat, up = said.p_down, said.p_flat, said.p_up
     if not (down >= 0 and flat >= 0 and up >= 0 and abs(down + flat + up - 1) <= _SUM_TOLERANCE):  # also: none is NaN
         return f"probabilities {down}, {flat}, {up} do not sum to 1"
-    if not (0 <= reply.confidence <= 1 and math.isfinite(reply.shock_score)):
-        return f"confidence {reply.confidence}, shock score {reply.shock_score}"
-    return ""
+    return "" if 0 <= said.confidence <= 1 else f"confidence {said.confidence}"

@@ -10,6 +10,7 @@ import msgspec
 
 from framework import wire
 from framework.errors import ErrorCode, WireError
+from framework.messages import HorizonPrediction
 from framework.model import FlowType
 from framework.window import Window
 from framework.wire import PROTOCOL_VERSION, FeedbackItem, FeedbackRequest, PredictReply, Reply, Request
@@ -97,7 +98,7 @@ def decode_reply(frame: bytes) -> Reply:
     fields = _object(frame)
     kind = fields.get("type")
     if kind == "prediction":
-        fields |= _flat_prediction(fields)
+        fields = _flat_prediction(fields)
     elif kind == "error":
         error = fields.get("error")
         fields |= error if isinstance(error, dict) else {}
@@ -204,11 +205,29 @@ def _prediction_object(reply: PredictReply) -> dict[str, Any]:
         "regime": reply.regime,
         "shock_score": reply.shock_score,
         "compute_us": reply.compute_us,
+        **({"horizons": [_horizon_object(one) for one in reply.horizons]} if reply.horizons else {}),
         **({"wants_training": reply.wants_training} if reply.wants_training else {}),
     }
 
 
+def _horizon_object(one: HorizonPrediction) -> dict[str, Any]:
+    return {
+        "horizon_rows": one.horizon_rows,
+        "prediction_flow_type": one.flow_type,
+        "prediction_confidence": one.confidence,
+        "signal": SIGNALS[one.flow_type.direction],
+        "probabilities": {"down": one.p_down, "flat": one.p_flat, "up": one.p_up},
+    }
+
+
 def _flat_prediction(fields: dict[str, Any]) -> dict[str, Any]:
+    further = fields.get("horizons", [])
+    if isinstance(further, list):
+        further = [_flat_horizon(one) if isinstance(one, dict) else one for one in further]
+    return {"wants_training": "", **fields, **_flat_claim(fields), "horizons": further}
+
+
+def _flat_claim(fields: dict[str, Any]) -> dict[str, Any]:
     probabilities = fields.get("probabilities")
     probabilities = probabilities if isinstance(probabilities, dict) else {}
     return {
@@ -218,3 +237,8 @@ def _flat_prediction(fields: dict[str, Any]) -> dict[str, Any]:
         "p_flat": probabilities.get("flat"),
         "p_up": probabilities.get("up"),
     }
+
+
+def _flat_horizon(fields: dict[str, Any]) -> list[Any]:
+    claim = {**fields, **_flat_claim(fields)}
+    return [claim.get(name) for name in HorizonPrediction.__struct_fields__]

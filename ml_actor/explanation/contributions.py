@@ -33,10 +33,11 @@ def contributions_of(bundle: ModelBundle, features: Float64Array, background: Fl
     The logarithmic pool adds log-odds with its weights, so linear terms and trees can be told apart exactly; calibration changes
     log-odds afterwards and is not parted.
     """
-    linear, weight, net, row = bundle.linear, bundle.tree_weight, bundle.neural_weight, features[None, :]
+    head, row = bundle.traded, features[None, :]
+    linear, weight, net = head.linear, head.tree_weight, head.neural_weight
     terms = linear.standardised(row)[0] * (linear.weights[UP] - linear.weights[DOWN])
     stride = max(1, len(background) // BACKGROUND_ROWS)
-    added, base = contributions(bundle.trees.forest, features, background[::-1][::stride])
+    added, base = contributions(head.trees.forest, features, background[::-1][::stride])
     trees = np.zeros(len(features))
     trees[: added.shape[1]] = added[UP] - added[DOWN]
     rest = 1 - net

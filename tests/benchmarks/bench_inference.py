@@ -36,7 +36,7 @@ TARGET_PREDICT_P99_US = 500.0
 def library_calls(bundle: ModelBundle, recording: Recording, row: int) -> dict[str, Any]:
     """Return one-row predictions of models like the served ones, fitted and called through their libraries."""
     features = bundle.engine.transform_rows(recording.rows, has_trades=True)[500:]
-    dense = np.nan_to_num(bundle.linear.standardised(features))
+    dense = np.nan_to_num(bundle.traded.linear.standardised(features))
     classes = np.arange(len(dense)) % 3
     shock = bundle.engine.shock
     regimes = bundle.engine.regimes
@@ -44,7 +44,7 @@ def library_calls(bundle: ModelBundle, recording: Recording, row: int) -> dict[s
     assert regimes is not None
     forest = IsolationForest(n_estimators=50, random_state=1, n_jobs=1).fit(shock.inputs(features))
     logistic = LogisticRegression(max_iter=20, tol=1.0).fit(dense, classes)
-    rounds = bundle.trees.forest.tree_count // 3
+    rounds = bundle.traded.trees.forest.tree_count // 3
     trees = lightgbm.LGBMClassifier(**{**TREES, "n_estimators": rounds, "n_jobs": 1, "num_class": None}).fit(dense, classes)
     hmm = GaussianHMM(3, covariance_type="diag")
     hmm.startprob_, hmm.transmat_, hmm.means_, hmm.covars_ = regimes.start, regimes.transition, regimes.means, regimes.variances
@@ -69,8 +69,8 @@ def served_calls(bundle: ModelBundle, recording: Recording, row: int) -> dict[st
         "features_and_feature_models": lambda: bundle.engine.transform(window),
         "shock": lambda: shock.scores(features),
         "regimes": lambda: regimes.filtered(window.rows, 100, 99),
-        "linear": lambda: bundle.linear.scores(features),
-        "trees": lambda: bundle.trees.scores(features),
+        "linear": lambda: bundle.traded.linear.scores(features),
+        "trees": lambda: bundle.traded.trees.scores(features),
     }
 
 
@@ -87,7 +87,7 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
     p50, p99 = served["predict"]
     return {
         "benchmark": "inference",
-        "trees": bundle.trees.forest.tree_count,
+        "trees": bundle.traded.trees.forest.tree_count,
         "predict_us": {"p50": round(p50, 1), "p99": round(p99, 1), "target_p50": TARGET_PREDICT_US, "target_p99": TARGET_PREDICT_P99_US},
         "parts_us": {name: round(quantiles[0], 1) for name, quantiles in served.items() if name != "predict"},
         "libraries_us": {name: round(value, 1) for name, value in libraries.items()},

@@ -22,7 +22,16 @@ from framework.inference.feedback import FeedbackAcknowledged
 from framework.kernel.simulation import TraceHash, run_simulated
 from framework.market.feed import Feed, Sink
 from framework.market.recording import Recorder
-from framework.messages import BookSnapshot, MarketEvent, Message, MLStateChanged, PredictionFailed, PredictionReceived, SubmitOrder
+from framework.messages import (
+    BookSnapshot,
+    HorizonPrediction,
+    MarketEvent,
+    Message,
+    MLStateChanged,
+    PredictionFailed,
+    PredictionReceived,
+    SubmitOrder,
+)
 from framework.model import NS_PER_S, FlowType, Instrument
 from framework.operations.deployments import Deployment, read_deployment
 from framework.operations.options import StartOptions
@@ -53,6 +62,7 @@ class Scores:
     confidence: float
     regime: int = 0
     shock_score: float = 0.0
+    horizons: tuple[HorizonPrediction, ...] = ()
 
 
 @dataclass(frozen=True)

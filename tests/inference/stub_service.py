@@ -22,7 +22,7 @@ from framework.parent_death import die_with_parent
 from ml_actor.server import RouterServer
 from ml_actor.service import MLService
 
-SCORES = SimpleNamespace(p_down=0.2, p_flat=0.3, p_up=0.5, flow_type=FlowType.BUY, confidence=0.5, regime=0, shock_score=0.1)
+SCORES = SimpleNamespace(p_down=0.2, p_flat=0.3, p_up=0.5, flow_type=FlowType.BUY, confidence=0.5, regime=0, shock_score=0.1, horizons=())
 
 
 def predict_in(compute_us: float) -> Any:

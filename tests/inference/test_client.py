@@ -18,7 +18,8 @@ from framework.errors import ErrorCode, WireError
 from framework.inference.breaker import TABLE, Breaker, Circuit, Sign
 from framework.inference.client import ClientSettings, MLClient, MLUnavailable
 from framework.kernel.simulation import SimulatedLoop, run_simulated
-from framework.messages import FailureReason
+from framework.messages import FailureReason, HorizonPrediction
+from framework.model import FlowType
 from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, Rows, Window
 from framework.wire import PROTOCOL_VERSION, FeedbackItem, PredictReply, PredictRequest
 
@@ -245,6 +246,8 @@ async def test_repeated_and_foreign_answers_are_dropped_and_counted() -> None:
         ({"as_of_ns": 1}, "asked about 7"),
         ({"flow_type": "MAYBE"}, "unknown flow type"),
         ({"p_up": 0.8}, "do not sum to 1"),
+        ({"horizons": (HorizonPrediction(5, 0.5, 0.5, 0.5, FlowType.SELL, 0.6),)}, "5 rows: probabilities 0.5, 0.5, 0.5 do not sum to 1"),
+        ({"horizons": (HorizonPrediction(5, 0.5, 0.5, 0.0, FlowType.SELL, 1.5),)}, "5 rows: confidence 1.5"),
         ({"p_up": float("nan")}, "do not sum to 1"),
         ({"confidence": float("nan")}, "confidence nan"),
         ({"confidence": 1.5}, "confidence 1.5"),

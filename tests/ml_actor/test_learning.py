@@ -81,7 +81,8 @@ def random_version(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> Pa
     """A registry with one version that knows nothing: the trained one, made as unsure as can be."""
     directory = tmp_path_factory.mktemp("random") / "models"
     bundle = trained.registry.load(trained.result.version)
-    unsure = dataclasses.replace(bundle, calibration=Calibration(kind=CalibrationKind.TEMPERATURE, parameters=np.array([50.0])))
+    flat = Calibration(kind=CalibrationKind.TEMPERATURE, parameters=np.array([50.0]))
+    unsure = dataclasses.replace(bundle, heads=(dataclasses.replace(bundle.traded, calibration=flat),))
     files = pack(unsure, [trained.window(row) for row in (500, 900)])
     Registry(directory).save(files, window_rows=100, horizon_rows=10, facts={"data": {"end_ns": 0}})
     return directory

@@ -117,7 +117,7 @@ def test_a_prediction_is_a_distribution_with_the_claim_of_its_rule(trained: Any)
     for row in range(200, 8_000, 53):
         scores = bundle.predict(trained.window(row))
         assert math.isclose(scores.p_down + scores.p_flat + scores.p_up, 1.0, rel_tol=1e-12)
-        assert (scores.flow_type, scores.confidence) == bundle.rule.claim(scores.p_down, scores.p_flat, scores.p_up)
+        assert (scores.flow_type, scores.confidence) == bundle.traded.rule.claim(scores.p_down, scores.p_flat, scores.p_up)
         assert scores.regime in (0, 1, 2)
         assert 0 < scores.shock_score < 1
         kinds.add(scores.flow_type.direction)

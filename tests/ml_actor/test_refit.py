@@ -89,12 +89,12 @@ def test_a_warm_refit_goes_on_from_the_champion_and_says_so(
     ours = registry.load(result.version)
 
     assert facts_of(models, result)["refit"] == {"kind": "warm", "parent": parent.version, "since_full": 1, "why": "asked for"}
-    assert np.array_equal(ours.linear.offset, parent.linear.offset)
-    assert not np.array_equal(ours.linear.weights, parent.linear.weights)
+    assert np.array_equal(ours.traded.linear.offset, parent.traded.linear.offset)
+    assert not np.array_equal(ours.traded.linear.weights, parent.traded.linear.weights)
     assert not np.array_equal(ours.neural.weights_1, parent.neural.weights_1)
-    added = ours.trees.forest.tree_count - parent.trees.forest.tree_count
+    added = ours.traded.trees.forest.tree_count - parent.traded.trees.forest.tree_count
     assert 0 <= added <= MAX_WARM_ROUNDS * TREES["num_class"]
-    assert np.array_equal(ours.trees.forest.values[: len(parent.trees.forest.values)], parent.trees.forest.values)
+    assert np.array_equal(ours.traded.trees.forest.values[: len(parent.traded.trees.forest.values)], parent.traded.trees.forest.values)
     assert ours.engine.regimes is not None
     assert parent.engine.regimes is not None
     assert np.array_equal(ours.engine.regimes.means, parent.engine.regimes.means)
@@ -149,8 +149,10 @@ def test_a_champion_with_too_many_trees_is_refitted_in_full(models: Path, longer
     registry = Registry(models)
     grown = registry.load_champion()
     assert grown is not None
-    while grown.trees.forest.tree_count <= MAX_TREES:
-        grown = replace(grown, trees=TreeModel(forest=extended(grown.trees.forest, grown.trees.forest)))
+    forest = grown.traded.trees.forest
+    while forest.tree_count <= MAX_TREES:
+        forest = extended(forest, forest)
+    grown = replace(grown, heads=(replace(grown.traded, trees=TreeModel(forest=forest)),))
     job = job_for(models, refit="warm")
 
     assert "has grown to" in choose_refit(job, registry, grown, prepared_for(longer, job)).why

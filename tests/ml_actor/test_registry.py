@@ -234,7 +234,7 @@ def test_a_bundle_that_does_not_reproduce_its_golden_windows_is_refused(models_c
 
 
 def shifted_linear(bundle: Any) -> bytes:
-    linear = bundle.linear
+    linear = bundle.traded.linear
     return _npz(offset=linear.offset, scale=linear.scale, weights=linear.weights, intercept=linear.intercept + np.array([0.001, 0, 0]))
 
 

@@ -30,7 +30,7 @@ from ml_actor.server import RouterServer, check_libzmq, endpoint_of
 from ml_actor.service import MLService
 from ml_actor.waiting import Waiting, WaitingRoom
 
-SCORES = SimpleNamespace(p_down=0.2, p_flat=0.3, p_up=0.5, flow_type=FlowType.BUY, confidence=0.5, regime=0, shock_score=0.1)
+SCORES = SimpleNamespace(p_down=0.2, p_flat=0.3, p_up=0.5, flow_type=FlowType.BUY, confidence=0.5, regime=0, shock_score=0.1, horizons=())
 PING = [wire.encode(wire.Ping(version=PROTOCOL_VERSION, request_id="ping"))]
 LIST = [wire.encode(wire.ModelsRequest(version=PROTOCOL_VERSION, request_id="list", action="list"))]
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from framework import wire, wire_json
 from framework.errors import ErrorCode, IntegrityError
+from framework.messages import HorizonPrediction
 from framework.model import FlowType
 from framework.window import BAR_COLUMNS, FLOW_COLUMNS, LEVELS, Rows, Window
 from framework.wire import PROTOCOL_VERSION, FeedbackItem
@@ -34,6 +35,7 @@ class Scores:
     confidence: float = 0.5
     regime: int = 1
     shock_score: float = 0.25
+    horizons: tuple[HorizonPrediction, ...] = ()
 
 
 class FakePredictor:
@@ -248,6 +250,8 @@ def test_a_deadline_that_is_none_is_refused(timeout_ms: float) -> None:
         Scores(p_up=1.2, p_down=-0.5),
         Scores(confidence=float("nan")),
         Scores(shock_score=float("inf")),
+        Scores(horizons=(HorizonPrediction(5, 0.5, float("nan"), 0.5, FlowType.SELL, 0.5),)),
+        Scores(horizons=(HorizonPrediction(5, 0.5, 0.0, 0.5, FlowType.SELL, 1.5),)),
     ],
 )
 def test_numbers_that_are_no_probabilities_never_leave_the_service(scores: Scores) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from framework.messages import HorizonPrediction
 from framework.model import FlowType
 from framework.window import BAR_COLUMNS, Rows, Window
 from ml_actor.features.engine import select
@@ -30,6 +31,7 @@ class Scores:
     confidence: float
     regime: int = 0
     shock_score: float = 0.0
+    horizons: tuple[HorizonPrediction, ...] = ()
 
 
 class Imbalance:

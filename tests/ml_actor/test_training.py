@@ -97,7 +97,7 @@ def test_progress_only_grows(make_market: MarketMaker, train_rows: Trainer, job_
     train_rows(make_market(3_000), job_for(tmp_path), report=lambda stage, fraction: said.append((stage, fraction)))
 
     fractions = [fraction for _, fraction in said]
-    assert [stage for stage, _ in said] == ["features", "feature models", "linear", "trees", "net", "calibrate", "evaluate", "save"]
+    assert [stage for stage, _ in said] == ["features", "feature models", "linear, trees", "net", "calibrate", "evaluate", "save"]
     assert fractions == sorted(fractions)
     assert 0 <= fractions[0] <= fractions[-1] < 1
 
@@ -315,7 +315,7 @@ def test_the_child_reads_the_dataset_prints_progress_and_saves_a_version(dataset
 def test_a_child_that_is_killed_leaves_no_version(dataset: Path, job_for: JobMaker, tmp_path: Path) -> None:
     child = start_child(job_for(tmp_path / "models", dataset_dir=str(dataset)), tmp_path)
     assert child.stdout is not None
-    while '"trees"' not in child.stdout.readline():
+    while '"linear, trees"' not in child.stdout.readline():
         assert child.poll() is None
     child.kill()
     child.communicate(timeout=30)

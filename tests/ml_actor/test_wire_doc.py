@@ -14,6 +14,7 @@ import pytest
 from framework import wire
 from framework.errors import ErrorCode
 from framework.inference.verdict import FAILURE_OF_CODE
+from framework.messages import HorizonPrediction
 from framework.model import FlowType
 from ml_actor.registry import UnknownVersion
 from ml_actor.server import RouterServer
@@ -32,7 +33,9 @@ def refuse(version: str, **_: Any) -> None:
 
 
 def make_service() -> MLService:
-    scores = SimpleNamespace(p_down=0.1, p_flat=0.15, p_up=0.75, flow_type=FlowType.BUY, confidence=0.75, regime=1, shock_score=0.42)
+    further = (HorizonPrediction(100, 0.25, 0.125, 0.625, FlowType.BUY, 0.625),)
+    said = {"p_down": 0.1, "p_flat": 0.15, "p_up": 0.75, "flow_type": FlowType.BUY, "confidence": 0.75}
+    scores = SimpleNamespace(**said, regime=1, shock_score=0.42, horizons=further)
     predictor: Any = SimpleNamespace(version=VERSION, window_rows=100, horizon_rows=20, is_calibrated=True, predict=lambda window: scores)
     versions = ({"version": VERSION, "is_champion": True},)
     models: Any = SimpleNamespace(champion=lambda: VERSION, versions=lambda: versions, decisions=lambda: (), promote=refuse, rollback=None)
