@@ -255,6 +255,7 @@ class PaperConfig(Settings):
 
     `feed_latency_ms` is how far the feed is behind the exchange at most. `latency_spread` makes the order and response latencies
     medians of a lognormal distribution; `latency_profile` takes them from a file instead. `own_process`: the venue outlives `start`.
+    `bar_...` are for recordings of bars alone (`framework.venues.bar_matching`).
     `cash` is the account's money there (0: no margin is asked), `margins` what lots need where that is not the instrument's own margin.
     """
 
@@ -268,6 +269,10 @@ class PaperConfig(Settings):
     queue_power: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 3.0
     maker_fee: Money = Decimal("0.25")
     taker_fee: Money = Decimal("0.85")
+    bar_fills: bool = True
+    bar_slippage_ticks: Annotated[int, Field(ge=1, le=1_000)] = 1
+    bar_through_ticks: Annotated[int, Field(ge=0, le=1_000)] = 1
+    bar_volume_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.1
     own_process: bool = False
     cash: Amount = Decimal(0)
     margins: dict[InstrumentId, InstrumentMargin] = {}

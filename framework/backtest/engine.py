@@ -92,6 +92,8 @@ class Run:
     latency: str
     start_ns: int
     end_ns: int
+    in_bars: frozenset[str] = frozenset()
+    """Instruments whose orders were filled in bars, not on books."""
 
 
 def prepare(plan: Plan, on_progress: Progress) -> Source:
@@ -170,6 +172,7 @@ async def _execute(plan: Plan, source: Source, on_progress: Progress) -> Run:
             latency=latency.name,
             start_ns=process.market.start_ns,
             end_ns=process.desk.clock.now_ns(),
+            in_bars=process.market.in_bars,
         )
 
 

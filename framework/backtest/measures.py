@@ -103,6 +103,7 @@ def warnings(run: Run, tables: Tables, facts: Facts, parameters: int) -> list[st
         _look_ahead(run),
         _unanswered(run),
         _bookless(tables),
+        _in_bars(run),
         _few(facts),
         _one_day(tables),
         _stale(tables),
@@ -132,6 +133,16 @@ def _unanswered(run: Run) -> str:
 
 def _bookless(tables: Tables) -> str:
     return "no books in the recordings: orders are matched against books, so none could be filled" if not len(tables.account) else ""
+
+
+def _in_bars(run: Run) -> str:
+    if not run.in_bars:
+        return ""
+    names = ", ".join(sorted(run.in_bars))
+    return (
+        f"filled on bars ({names}): nobody knows the way between their four prices; fills assume the worse one "
+        f"and {run.plan.settings.paper.bar_slippage_ticks} ticks of slippage, and know no queue"
+    )
 
 
 def _few(facts: Facts) -> str:

@@ -34,6 +34,14 @@ def check_data(deployment: Deployment, sources: Sequence[Source], events: Iterat
             wanted.pop(type(event), None)
 
 
+def check_predictions(deployment: Deployment, sources: Sequence[Source], *, ml: str) -> None:
+    """Raise `ConfigError` if predictions are asked for and the instrument has bars alone: a model is shown books."""
+    instrument_id = deployment.file.instrument_id
+    kinds = {holds(source) for source in sources if any(one.instrument_id == instrument_id for one in source.instruments)}
+    if ml != "off" and kinds == {"bars"}:
+        raise ConfigError(f"--ml {ml}: the recordings hold only bars of {instrument_id}, and predictions need books; say --ml off")
+
+
 def check_span(sources: Sequence[Source], from_ns: int | None, to_ns: int | None) -> None:
     """Raise `ConfigError` if nothing was recorded between `from_ns` (included) and `to_ns` (excluded)."""
     if from_ns is not None and to_ns is not None and from_ns >= to_ns:

@@ -15,7 +15,7 @@ from framework.backtest.frames import account, fills, predictions, trades
 from framework.backtest.latency import Constant, read_latency
 from framework.backtest.lean.allowed import check_lean
 from framework.backtest.measures import Tables, measure, warnings
-from framework.backtest.needs import check_data, check_span
+from framework.backtest.needs import check_data, check_predictions, check_span
 from framework.backtest.tries import TryLog
 from framework.config import MainConfig
 from framework.errors import ConfigError
@@ -106,6 +106,7 @@ def plan_for(
     check_instrument(deployment, feed.instruments)
     check_span(sources, others.get("from_ns"), others.get("to_ns"))
     check_data(deployment, sources, feed.read())
+    check_predictions(deployment, sources, ml=OFF if others.get("is_lean", False) and ml == MODEL else ml)
     feed.stop()
     is_lean = others.get("is_lean", False)
     plan = Plan(

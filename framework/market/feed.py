@@ -77,6 +77,11 @@ class ReplayFeed:
         return math.nan if self._progress is None else self._progress()
 
     @property
+    def first(self) -> MarketEvent | None:
+        """Return the next event (before `start`: the first), or None if there is none. Reads it."""
+        return self._peek()
+
+    @property
     def start_ns(self) -> int | None:
         """Return the arrival of the next event (before `start`: of the first), or None if there is none. Reads it."""
         event = self._peek()

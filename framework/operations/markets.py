@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from framework.config import MainConfig
 from framework.errors import ConfigError
-from framework.market.catalogue.reading import open_market as open_recorded
-from framework.market.feed import Feed
+from framework.market.catalogue.reading import sources_of
+from framework.market.feed import Feed, ReplayFeed
 from framework.market.formats.databento_orders import order_logs
+from framework.market.formats.source import Source, bars_alone, make_feed
 from framework.market.order_log import OrderChange
 from framework.messages import BookSnapshot
-from framework.model import NS_PER_S, Instrument
+from framework.model import NS_PER_S, Instrument, Side
 from framework.operations.options import StartOptions
 from framework.trading.fold import JournalFold
 from framework.trading.journal import Journal
+from framework.venues.bar_venue import BarVenue
+from framework.venues.bar_walk import BarWalk
 from framework.venues.elsewhere.venue import VenueElsewhere
 from framework.venues.margin import with_margins
 from framework.venues.paper import PaperVenue
@@ -48,6 +51,16 @@ class Market:
     start_ns: int
     names: tuple[str, ...]
     is_simulated: bool
+
+    @property
+    def in_bars(self) -> frozenset[str]:
+        """Return the instruments whose orders fill in bars: their quotes only stand in for books, and nothing is learned from them."""
+        return self.venue.in_bars if isinstance(self.venue, BarVenue) else frozenset()
+
+    def tell_stops(self, held: Callable[[str], Iterable[tuple[str, Side, int]]]) -> None:
+        """Let a venue that matches against bars know which stops are held on our side."""
+        if isinstance(self.venue, BarVenue):
+            self.venue.held_stops = held
 
 
 def open_market(options: StartOptions, journal: Journal, past: JournalFold) -> Market:
@@ -80,9 +93,10 @@ def _simulated(options: StartOptions, journal: Journal, past: JournalFold) -> Ma
 
 
 def _replayed(options: StartOptions) -> Market:
-    feed = open_recorded(options.market)
+    sources = sources_of(options.market)
+    feed = make_feed(sources)
     instruments = with_margins(options.config.paper, feed.instruments)
-    return Market(
+    replayed = Market(
         feed=feed,
         venue=_paper_venue(options, instruments),
         instruments={instrument.instrument_id: instrument for instrument in instruments},
@@ -90,6 +104,21 @@ def _replayed(options: StartOptions) -> Market:
         names=options.market,
         is_simulated=False,
     )
+    return _in_bars(replayed, feed, sources, options)
+
+
+def _in_bars(market: Market, feed: ReplayFeed, sources: Sequence[Source], options: StartOptions) -> Market:
+    """Let orders fill in the bars of an instrument of which there is nothing else."""
+    paper = options.config.paper
+    # A model would be shown quotes that stand in for books: with predictions on, bars fill nothing.
+    is_wanted = paper.bar_fills and options.config.ml_service.mode == "off" and isinstance(market.venue, PaperVenue)
+    in_bars = bars_alone(sources) if is_wanted else {}
+    if not in_bars:
+        return market
+    venue = BarVenue(paper, tuple(market.instruments.values()), in_bars)
+    walk = BarWalk(feed, venue, paper, market.instruments.values(), in_bars)
+    instruments = {one.instrument_id: one for one in walk.instruments}
+    return replace(market, feed=walk, venue=venue, instruments=instruments, start_ns=walk.start_ns or 0)
 
 
 def _paper_venue(options: StartOptions, instruments: tuple[Instrument, ...]) -> Venue:

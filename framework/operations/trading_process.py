@@ -98,7 +98,8 @@ class TradingProcess:
             desk.supervisor.start(BarBuilder(desk.bus, desk.clock, self.market.instruments[instrument_id]))
         desk.supervisor.start(self.samples)
         for instrument_id, buffer in desk.buffers.items():
-            self.samples.add_instrument(self.market.instruments[instrument_id], max_dom_history=buffer.max_rows)
+            if instrument_id not in self.market.in_bars:
+                self.samples.add_instrument(self.market.instruments[instrument_id], max_dom_history=buffer.max_rows)
         if self.recorder is not None:
             self.recorder.start()
         for (strategy_id, instrument_id), position in desk.execution.portfolio.positions().items():

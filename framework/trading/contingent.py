@@ -123,6 +123,11 @@ class Contingencies:
         """Return the best prices, None where there is none."""
         return self._quotes.get(instrument_id, (None, None))
 
+    def stops(self, instrument_id: str) -> tuple[tuple[str, Side, int], ...]:
+        """Return id, side and present price of the stops that are held; a trailing one has none before its first quote."""
+        held = ((one.intent, one.stop_ticks) for one in self._of(instrument_id) if one.intent.order_type.is_stop)
+        return tuple((intent.client_order_id, intent.side, ticks) for intent, ticks in held if ticks is not None)
+
     @property
     def is_idle(self) -> bool:
         """Return whether nothing is held, nothing belongs together, and nothing at the venue has to follow a position."""

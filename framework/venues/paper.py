@@ -33,6 +33,7 @@ class PaperVenue(AtDesk):
     """
 
     name = "PAPER"
+    _make_desk: Callable[..., OpenOrders] = OpenOrders
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class PaperVenue(AtDesk):
         """
         out, back = latencies(settings)
         instruments = tuple(instruments)
-        self._desk = OpenOrders(
+        self._desk = self._make_desk(
             "P",
             self,
             fees={Liquidity.MAKER: settings.maker_fee, Liquidity.TAKER: settings.taker_fee},

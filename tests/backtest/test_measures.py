@@ -157,7 +157,7 @@ def test_a_model_that_learned_from_the_recording_is_called_look_ahead(plan: Make
 def test_a_reviewer_warns_of_one_day_few_trades_and_an_open_end() -> None:
     account = pl.DataFrame({"ts_event": [0, 10], "equity": [0.0, 5.0], "gross": [0.0, 5.0], "position": [0, 2], "drawdown": [0.0, 0.0]})
     tables = measures.Tables(fills=pl.DataFrame({"book_age_s": [9.0]}), trades=pl.DataFrame(), account=account, predictions=pl.DataFrame())
-    run = SimpleNamespace(source=Source(kind="off"), instruments={})
+    run = SimpleNamespace(source=Source(kind="off"), instruments={}, in_bars=frozenset())
     facts = {"trades": 3, "gross": 6.0, "net": -1.0, "trials": 9, "deflated_sharpe": {"probability": 0.4}}
 
     said = measures.warnings(run, tables, facts, parameters=2)  # type: ignore[arg-type]

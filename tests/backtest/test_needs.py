@@ -79,15 +79,30 @@ def test_a_strategy_that_listens_to_trades_is_refused_recordings_of_books(
         planned("listening:Listener", record("events", books()))
 
 
-def test_a_strategy_of_bars_runs_on_them_alone_and_is_told_that_nothing_could_be_filled(
-    record: Record, planned: Callable[..., Any]
-) -> None:
+def test_a_strategy_of_bars_runs_on_them_alone_and_is_told_that_they_filled_its_orders(record: Record, planned: Callable[..., Any]) -> None:
     plan = planned("strategies.breakout:BreakoutStrategy", record("bars-60s", bars()))
+
+    found = measured(execute(plan, Source(kind="off"), lambda _stage, _share: None), trials=1)
+
+    assert found.facts["events"] == 120  # and a quote at each close
+    assert any(words.startswith("filled on bars (ONE.SIM)") for words in found.warnings)
+
+
+def test_without_fills_in_bars_it_is_told_that_nothing_could_be_filled(record: Record, planned: Callable[..., Any]) -> None:
+    settings = MainConfig.model_validate({"paper": {"bar_fills": False}})
+    plan = planned("strategies.breakout:BreakoutStrategy", record("bars-60s", bars()), settings=settings)
 
     found = measured(execute(plan, Source(kind="off"), lambda _stage, _share: None), trials=1)
 
     assert found.facts["events"] == 60
     assert found.warnings[0].startswith("no books in the recordings")
+
+
+def test_predictions_on_bars_alone_are_refused_with_the_way_out(record: Record, planned: Callable[..., Any]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--ml live: the recordings hold only bars of ONE\.SIM, and predictions need books; say --ml off"
+    ):
+        planned("strategies.breakout:BreakoutStrategy", record("bars-60s", bars()), ml="live")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from framework.errors import ConfigError
 from framework.market.feed import ReplayFeed, merge_in_time
-from framework.messages import MarketEvent
+from framework.messages import Bar, MarketEvent
 from framework.model import Instrument
 
 
@@ -49,6 +49,25 @@ _ORDER: Final = ("trades", "books", "events", "bars")
 def holds(source: Source) -> str:
     """Return which events a source has: `books`, `trades` or `bars` alone, or `events`, which are both of the first."""
     return getattr(source, "holds", "events")
+
+
+def bars_alone(sources: Sequence[Source]) -> dict[str, float]:
+    """Return the instruments of which there are bars and nothing else, with the interval of the first bar, s."""
+    kinds: dict[str, set[str]] = {}
+    for source in sources:
+        for instrument in source.instruments:
+            kinds.setdefault(instrument.instrument_id, set()).add(holds(source))
+    wanted = {instrument_id for instrument_id, found in kinds.items() if found == {"bars"}}
+    intervals: dict[str, float] = {}
+    for source in sources if wanted else ():
+        mine = wanted.intersection(one.instrument_id for one in source.instruments) - intervals.keys()
+        for event in source.events(0) if mine else ():
+            if isinstance(event, Bar) and event.instrument_id in mine:
+                intervals[event.instrument_id] = event.interval_s
+                mine.discard(event.instrument_id)
+            if not mine:
+                break
+    return intervals
 
 
 def make_feed(sources: Sequence[Source]) -> ReplayFeed:
