@@ -18,7 +18,7 @@ from framework.market.bars import BarBuilder
 from framework.market.dom import DomBufferActor
 from framework.market.market_data import MarketData
 from framework.market.recording import Recorder
-from framework.messages import Message, MLStateChanged
+from framework.messages import MLStateChanged
 from framework.model import IN_FLIGHT, NS_PER_S, TradingState
 from framework.operations.left_open import left_open
 from framework.operations.markets import Market, remember_point
@@ -88,9 +88,9 @@ class TradingProcess:
         desk = self.desk
         started = run_started(self.options, desk.journal, self.market.instruments.values(), desk.clock.now_ns())
         write(desk.journal, started)
-        self.market.venue.start(desk.clock, self._on_report)
+        self.market.venue.start(desk.clock, desk.execution.take)
         if isinstance(self.market.venue, AtDesk | VenueElsewhere):
-            self.market.venue.on_margin_call(self._on_report)
+            self.market.venue.on_margin_call(desk.execution.take)
         desk.supervisor.start(desk.execution)
         desk.supervisor.start(desk.feedback)
         for instrument_id, buffer in desk.buffers.items():
@@ -152,9 +152,6 @@ class TradingProcess:
     def _is_over(self) -> bool:
         end_ns = self._end_ns()
         return end_ns is not None and self.desk.clock.now_ns() >= end_ns
-
-    def _on_report(self, report: Message) -> None:
-        self.desk.bus.tell(self.desk.execution.name, report)
 
     async def _wind_down(self) -> None:
         """Stop strategies, cancel what protects no position, let the answers arrive, hand the last feedback over."""

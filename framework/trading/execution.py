@@ -41,8 +41,8 @@ from framework.trading.portfolio import Portfolio, Position
 from framework.trading.records import LimitTightened, MarginCalled, OperatorCommanded, OrderAdopted
 from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.sight import Sight
-from framework.trading.watch import FLATTEN, Watch
-from framework.venues.port import Booked, RestingOrder, Venue
+from framework.trading.watch import FLATTEN, SWEEP_NS, Watch
+from framework.venues.port import Answer, Booked, RestingOrder, Venue
 
 EXECUTION: Final = "execution"
 RECONCILING: Final = "reconciling"
@@ -81,7 +81,11 @@ class ExecutionActor(Actor):
         self._out = Outgoing(
             clock=clock, blotter=self.blotter, sight=self.sight, gate=gate, journal=journal, venue=venue, publish=bus.publish
         )
-        self.watch = Watch(clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits)
+        # A venue that loses nothing may ask to be asked more rarely.
+        sweep_ns = getattr(venue, "sweep_ns", SWEEP_NS)
+        self.watch = Watch(
+            clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits, sweep_ns=sweep_ns
+        )
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SubmitOrder: self._on_submit,
             SubmitList: self._on_list,
@@ -106,6 +110,12 @@ class ExecutionActor(Actor):
         """Handle a command, a report or a book."""
         self._handlers[type(message)](message)
         self.watch.arm()
+
+    def take(self, word: ExecutionReport | MarginCalled) -> None:
+        """Take what the venue says: its sink. An answer to an old question goes no further."""
+        heard = self._out.questions.sorted_out(word) if isinstance(word, Answer) else word
+        if heard is not None:
+            self._bus.tell(self.name, heard)
 
     # --- what others see -----------------------------------------------------------------------------------------------------
 
@@ -229,6 +239,7 @@ class ExecutionActor(Actor):
             name, now_ns = order.intent.client_order_id, self._clock.now_ns()
             self._out.hear(ExecutionReport(client_order_id=name, kind=ReportKind.LOST, ts_event=now_ns, reason="the last run ended"))
             self._out.asked[name] = now_ns
+            self._out.questions.note(name)
         if wanted:
             self.sight.unready[RECONCILING] = "the venue has not said yet what became of the orders of the last run"
             self.ask(tuple(order.intent.client_order_id for order in wanted))
@@ -242,7 +253,7 @@ class ExecutionActor(Actor):
     def ask(self, client_order_ids: tuple[str, ...]) -> None:
         """Ask the venue what became of orders."""
         self.counts["asked"] += len(client_order_ids)
-        self._venue.reconcile(client_order_ids)
+        self._venue.reconcile(client_order_ids, self._out.questions.ask())
 
     def _finish_reconciling(self) -> None:
         """Open the gate once nothing of the last run is UNKNOWN any more."""

@@ -18,11 +18,14 @@ from framework.trading.contingent import Cancel, Release, Say, Shrink
 from framework.trading.journal import Journal, is_recordable
 from framework.trading.order_terms import fault_in_list
 from framework.trading.orders import REPLACEABLE, Effect, Order, is_held
+from framework.trading.questions import Questions
 from framework.trading.risk import Approved, Denied, RiskGate, Verdict, is_whole
 from framework.trading.sight import Sight
 from framework.venues.port import Venue
 
 MOST_ACTS: Final = 1_000
+QUESTIONS_A_RECORD: Final = 20
+"""Questions of a run are numbered from the journal's last record: so many bits are left for those of one run."""
 KILLED: Final = "the kill switch is set"
 PASSING: Final = frozenset(
     {"NOT_READY", "JOURNAL", "INSTRUMENT", "BOOK", "PRICE_COLLAR", "LAST_TRADE", "ORDER_RATE", "NOTIONAL_RATE", "SELF_TRADE"}
@@ -54,6 +57,7 @@ class Outgoing:
         self._publish = publish
         self.asked: dict[str, int] = {}
         """When something was last asked of the venue that it has not answered, by order, oldest first; the watch looks after it."""
+        self.questions = Questions(blotter, journal.last_seq << QUESTIONS_A_RECORD)
 
     # --- orders --------------------------------------------------------------------------------------------------------------
 
@@ -152,6 +156,8 @@ class Outgoing:
         if order is not None and effect is Effect.CHANGED and not order.is_open:
             # It ended short of its quantity: to send it again is no duplicate.
             self._gate.recent.forget(order.intent.strategy_id, order.intent.instrument_id, order.intent.client_order_id)
+        if order is not None and not order.is_open:
+            self.questions.forget(report.client_order_id)
         return effect
 
     def _answered(self, client_order_id: str) -> None:
@@ -235,6 +241,7 @@ class Outgoing:
         name = intent.client_order_id
         if is_by_operator or not self._sight.is_killed():
             self._ask_for(name)
+            self.questions.note(name)
             self._venue.submit(intent)
             return
         now_ns = self._clock.now_ns()
@@ -245,6 +252,7 @@ class Outgoing:
         name = change.client_order_id
         if not self._sight.is_killed():
             self._ask_for(name)
+            self.questions.note(name)
             self._venue.replace(change)
             return
         self.hear(

@@ -27,9 +27,9 @@ class AtDesk:
         """Send a change; it arrives after the order latency."""
         self._desk.replace(change)
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
         """Say again what was said about each order; CANCELED, "venue restarted", for one that is not known here."""
-        self._desk.reconcile(client_order_ids)
+        self._desk.reconcile(client_order_ids, question)
 
     def restore(
         self,

@@ -120,11 +120,11 @@ class FaultyVenue:
         """See a market event; the market itself is in order."""
         self._inner.on_market(event)
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
         """Ask what became of orders; the answer may be empty, and some of it may be lost."""
         if self._is_down() or self._happens("empty_answer", self._mix.empty_answer):
             return
-        self._inner.reconcile(client_order_ids)
+        self._inner.reconcile(client_order_ids, question)
 
     def restore(
         self,

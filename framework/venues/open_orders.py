@@ -117,10 +117,10 @@ class OpenOrders:
         """Send a change."""
         self._travel(lambda: self._replace(change))
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
         """Ask again about orders; the question travels like an order, behind those that are on their way."""
         wanted = tuple(client_order_ids)
-        self._travel(lambda: self._reconcile(wanted))
+        self._travel(lambda: self._reconcile(wanted, question))
 
     def restore(
         self,
@@ -295,12 +295,9 @@ class OpenOrders:
                 self._matcher.remove(order)
                 self.end(order, ReportKind.CANCELED, reason=f"MARGIN_CALL equity={called.equity:.2f} maintenance={called.maintenance:.2f}")
 
-    def _reconcile(self, client_order_ids: Sequence[str]) -> None:
+    def _reconcile(self, client_order_ids: Sequence[str], question: int) -> None:
         for client_order_id in client_order_ids:
-            if self._said.knows(client_order_id):
-                self._said.repeat(client_order_id, self._orders.get(client_order_id))
-            else:
-                self._said.say(ReportKind.CANCELED, client_order_id, reason="venue restarted")
+            self._said.repeat(client_order_id, self._orders.get(client_order_id), question)
 
     # --- reduce-only ---------------------------------------------------------------------------------------------------------
 

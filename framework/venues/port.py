@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from framework.clock import Clock
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, SubmitOrder
@@ -36,6 +36,25 @@ class RestingOrder(NamedTuple):
     quantity: int
     filled_quantity: int
     limit_ticks: int | None
+
+
+class Answer(ExecutionReport, frozen=True, kw_only=True, gc=False):
+    """What a venue says because it was asked (`Venue.reconcile`), with the number of the question."""
+
+    question: int = 0
+
+
+_FIELDS: Final = ExecutionReport.__struct_fields__
+
+
+def answer(report: ExecutionReport, question: int) -> ExecutionReport:
+    """Return a report as the answer to a question; unchanged where the question has no number."""
+    return Answer(**{name: getattr(report, name) for name in _FIELDS}, question=question) if question else report
+
+
+def plain(report: ExecutionReport, **changes: Any) -> ExecutionReport:
+    """Return an answer as a report like any other, with some fields changed."""
+    return ExecutionReport(**{name: getattr(report, name) for name in _FIELDS} | changes)
 
 
 class Standing(NamedTuple):
@@ -96,10 +115,11 @@ class Venue(Protocol):
     def on_market(self, event: MarketEvent) -> None:
         """See a market event, before any strategy does."""
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
         """Say what became of these orders: again what was said of each, CANCELED ("venue restarted") for one that is not known.
 
-        What is said again carries the same trade ids, so that no fill counts twice.
+        What is said again carries the same trade ids, so that no fill counts twice, and the number of the question (`Answer`), where it
+        has one.
         """
 
     def restore(

@@ -10,6 +10,7 @@ from framework.errors import KernelError
 from framework.messages import ExecutionReport, ReportKind
 from framework.venues.latency import Latency, Line
 from framework.venues.matcher import OpenOrder
+from framework.venues.port import answer
 
 ORDERS_REMEMBERED: Final = 10_000
 _ENDS: Final = (ReportKind.REJECTED, ReportKind.CANCELED, ReportKind.EXPIRED)
@@ -40,10 +41,6 @@ class Said:
     def take_over(self, before: Said) -> None:
         """Remember what another one said."""
         self._said = before._said
-
-    def knows(self, client_order_id: str) -> bool:
-        """Return whether anything said about an order is remembered."""
-        return client_order_id in self._said
 
     def count(self, client_order_id: str) -> int:
         """Return how much was said about an order, 0 where nothing is remembered."""
@@ -76,19 +73,30 @@ class Said:
             self._remember(report)
         self._send(report)
 
-    def repeat(self, client_order_id: str, order: OpenOrder | None) -> None:
-        """Say everything about an order again, after its present terms if it is open (`order`) or has filled.
+    def repeat(self, client_order_id: str, order: OpenOrder | None, question: int) -> None:
+        """Answer a question about an order: say everything about it again, after its present terms if it is open (`order`) or has filled.
 
-        Whoever lost the answer to a change has it with this.
+        Whoever lost the answer to a change has it with this. An order that nothing was ever said about is CANCELED.
         """
-        said = self._said[client_order_id]
+        said = self._said.get(client_order_id)
+        if said is None:
+            lost = ExecutionReport(
+                client_order_id=client_order_id, kind=ReportKind.CANCELED, ts_event=self._now_ns(), reason="venue restarted"
+            )
+            self._send(answer(lost, question))
+            return
         if order is not None or not any(report.kind in _ENDS for report in said):
-            quantity = order.quantity if order is not None else max(report.cum_quantity or 0 for report in said)
-            limit_ticks = order.limit_ticks if order is not None else None
-            revision = self.revision(client_order_id)
-            self.say(ReportKind.RESTATED, client_order_id, quantity=quantity, limit_ticks=limit_ticks, revision=revision)
+            present = ExecutionReport(
+                client_order_id=client_order_id,
+                kind=ReportKind.RESTATED,
+                ts_event=self._now_ns(),
+                quantity=order.quantity if order is not None else max(report.cum_quantity or 0 for report in said),
+                limit_ticks=order.limit_ticks if order is not None else None,
+                revision=self.revision(client_order_id),
+            )
+            self._send(answer(present, question))
         for report in said:
-            self._send(report)
+            self._send(answer(report, question))
 
     # --- inside --------------------------------------------------------------------------------------------------------------
 

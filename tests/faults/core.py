@@ -18,7 +18,7 @@ from framework.kernel.bus import EventBus
 from framework.kernel.simulation import TraceHash
 from framework.messages import BookInvalid, Message, OrderUpdated, SubmitOrder
 from framework.model import NS_PER_S, Instrument, TradingState
-from framework.trading.execution import EXECUTION, ExecutionActor
+from framework.trading.execution import ExecutionActor
 from framework.trading.fold import replay
 from framework.trading.journal import Journal
 from framework.trading.portfolio import Portfolio
@@ -133,8 +133,7 @@ class Core:
         self.bus.subscribe("ear", OrderUpdated)
         for name in self.bad_books:
             self.bus.publish(BookInvalid(instrument_id=name, ts_event=self.clock.now_ns(), reason="still crossed"))
-        bus = self.bus
-        self.line.start(self.life, lambda report: bus.tell(EXECUTION, report))
+        self.line.start(self.life, self.execution.take)
 
     def die(self) -> None:
         """Lose everything that was not committed, and start again."""

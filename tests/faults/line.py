@@ -77,9 +77,9 @@ class Line:
         self.on_replace(change)
         self._send(change.client_order_id, lambda: self.venue.replace(change))
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
         if self._passes():
-            self.venue.reconcile(client_order_ids)
+            self.venue.reconcile(client_order_ids, question)
 
     def restore(
         self,

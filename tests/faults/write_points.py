@@ -104,7 +104,7 @@ class Venue(ScriptedVenue):
         self.orders[order.client_order_id] = order
         self.waiting += self.said(order)
 
-    def reconcile(self, client_order_ids: Any) -> None:
+    def reconcile(self, client_order_ids: Any, question: int = 0) -> None:
         for name in client_order_ids:
             known = self.orders.get(name)
             self.waiting += self.said(known) if known else [ExecutionReport(client_order_id=name, kind=ReportKind.CANCELED, ts_event=NOW)]

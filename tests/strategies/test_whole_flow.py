@@ -132,7 +132,7 @@ class Run:
             self.bus.register(actor)
             actor.on_start()
         self.feedback.add_strategy("s1", TIDE, settings=OutboxSettings(batch_size=20), client=self.model)
-        venue.start(self.clock, lambda report: self.bus.tell("execution", report))
+        venue.start(self.clock, execution.take)
         market = MarketData(self.bus, self.clock, [TIDE], (venue.on_market,))
         for book in books(1_500):
             self.clock.call_at(book.ts_event, lambda book=book: market.accept(book))  # type: ignore[misc]

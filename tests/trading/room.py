@@ -76,7 +76,7 @@ class ScriptedVenue:
 
     def on_market(self, event: MarketEvent) -> None: ...
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
         self.asked += client_order_ids
 
     def stop(self) -> None: ...
@@ -118,7 +118,7 @@ class Room:
         self.execution.on_start()
         for kind in (OrderUpdated, Filled, PositionChanged, TradingStateChanged):
             self.bus.subscribe("listener", kind)
-        self.venue.start(self.clock, lambda report: self.bus.tell(EXECUTION, report))
+        self.venue.start(self.clock, self.execution.take)
         self.show(book())
 
     def show(self, *events: Message) -> None:

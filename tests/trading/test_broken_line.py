@@ -78,8 +78,8 @@ class Line:
     def on_market(self, event: MarketEvent) -> None:
         self.venue.on_market(event)
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        self.venue.reconcile(client_order_ids)
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
+        self.venue.reconcile(client_order_ids, question)
 
     def stop(self) -> None:
         self.venue.stop()

@@ -202,8 +202,8 @@ class DatedVenue(rooms.ScriptedVenue):
         super().cancel(client_order_id)
         self.dated.append((self.clock.now_ns(), "cancel", client_order_id))
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
-        super().reconcile(client_order_ids)
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
+        super().reconcile(client_order_ids, question)
         self.dated += [(self.clock.now_ns(), "ask", name) for name in client_order_ids]
 
 

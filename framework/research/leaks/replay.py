@@ -151,7 +151,7 @@ class Rig:
         for one in instruments:
             self._supervisor.start(DomBufferActor(self._bus, self._buffers[one.instrument_id]))
             self._supervisor.start(BarBuilder(self._bus, self._clock, one))
-        venue.start(self._clock, lambda report: self._bus.tell(self._execution.name, report))
+        venue.start(self._clock, self._execution.take)
         context = self._context(deployment, main, by_id[deployment.file.instrument_id])
         self._supervisor.start(StrategyActor(deployment.strategy_class(context, deployment.parameters)), policy=Policy.QUARANTINE)
 

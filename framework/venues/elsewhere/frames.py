@@ -68,6 +68,7 @@ class Reconcile(Frame, frozen=True, kw_only=True):
     """What became of these orders?"""
 
     client_order_ids: tuple[str, ...]
+    question: int = 0
 
 
 class Lots(msgspec.Struct, frozen=True, array_like=True):
@@ -116,9 +117,10 @@ class Refused(Frame, frozen=True, kw_only=True):
 
 
 class Report(Frame, frozen=True, kw_only=True):
-    """The venue's word about an order."""
+    """The venue's word about an order, and the number of the question that it answers."""
 
     report: ExecutionReport
+    question: int = 0
 
 
 class Called(Frame, frozen=True, kw_only=True):

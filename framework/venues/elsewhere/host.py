@@ -44,7 +44,7 @@ from framework.venues.elsewhere.frames import (
     to_venue,
 )
 from framework.venues.paper import PaperVenue
-from framework.venues.port import Booked
+from framework.venues.port import Answer, Booked, plain
 
 MOST_LINES: Final = 8
 MOST_UNSENT: Final = 8 * 1024 * 1024
@@ -118,7 +118,7 @@ class Host:
             Submit: self._on_submit,
             Cancel: lambda _, frame: self._running().cancel(frame.client_order_id),
             Replace: lambda _, frame: self._running().replace(frame.change),
-            Reconcile: lambda _, frame: self._running().reconcile(frame.client_order_ids),
+            Reconcile: lambda _, frame: self._running().reconcile(frame.client_order_ids, frame.question),
             Restore: self._on_restore,
             Bye: lambda _line, _frame: self.ended.set(),
             Look: self._on_look,
@@ -225,7 +225,7 @@ class Host:
     # --- what the venue says -------------------------------------------------------------------------------------------------------
 
     def _say(self, report: ExecutionReport) -> None:
-        frame = Report(report=report)
+        frame = Report(report=plain(report), question=report.question if isinstance(report, Answer) else 0)
         for line in (self._orders, self._senders.get(report.client_order_id)):
             if line is not None and not line.send(frame):
                 self.counts["reports_unsent"] += 1

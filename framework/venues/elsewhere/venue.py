@@ -44,7 +44,7 @@ from framework.venues.elsewhere.frames import (
     from_venue,
     pack,
 )
-from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder, answer
 
 MOST_UNSENT: Final = 8 * 1024 * 1024
 CONNECT_S: Final = 5.0
@@ -108,10 +108,10 @@ class VenueElsewhere(asyncio.Protocol):
 
     def _hear(self, frame: Frame) -> None:
         match frame:
-            case Report(report=report) if self._sink is not None:
+            case Report(report=report, question=question) if self._sink is not None:
                 self.reports += 1
                 self.on_heard()
-                self._sink(report)
+                self._sink(answer(report, question))
             case Called(called=called):
                 self.on_heard()
                 self._on_margin(called)
@@ -161,9 +161,9 @@ class VenueElsewhere(asyncio.Protocol):
         """Have margin calls told to `sink`."""
         self._on_margin = sink
 
-    def reconcile(self, client_order_ids: Sequence[str]) -> None:
+    def reconcile(self, client_order_ids: Sequence[str], question: int = 0) -> None:
         """Ask what became of orders."""
-        self._send(Reconcile(now_ns=self._now_ns(), client_order_ids=tuple(client_order_ids)))
+        self._send(Reconcile(now_ns=self._now_ns(), client_order_ids=tuple(client_order_ids), question=question))
 
     def restore(
         self,
