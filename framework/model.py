@@ -18,25 +18,31 @@ NS_PER_S: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
 
 
+# What is asked of every order is worked out once for each word below: Python 3.11 takes 0.2 us to look up a member such as `Side.BUY`.
+
+
 class Side(StrEnum):
-    """Direction of an order, a fill or an aggressor."""
+    """Direction of an order, a fill or an aggressor. `sign` is +1 for BUY and -1 for SELL."""
 
     BUY = "BUY"
     SELL = "SELL"
 
-    @property
-    def sign(self) -> int:
-        """Return +1 for BUY and -1 for SELL."""
-        return 1 if self is Side.BUY else -1
+    sign: int
+
+    def __init__(self, word: str) -> None:
+        self.sign = 1 if word == "BUY" else -1
 
     @property
     def opposite(self) -> Side:
         """Return the other side."""
-        return Side.SELL if self is Side.BUY else Side.BUY
+        return _OPPOSITE[self]
+
+
+_OPPOSITE: Final = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
 
 
 class OrderType(StrEnum):
-    """How an order may trade."""
+    """How an order may trade. `has_limit`: it needs a limit price; `is_stop`: it waits for a price before it may trade."""
 
     MARKET = "MARKET"
     LIMIT = "LIMIT"
@@ -44,19 +50,19 @@ class OrderType(StrEnum):
     STOP_LIMIT = "STOP_LIMIT"
     TRAILING_STOP = "TRAILING_STOP"
 
-    @property
-    def has_limit(self) -> bool:
-        """Return whether an order of this type needs a limit price."""
-        return self in (OrderType.LIMIT, OrderType.STOP_LIMIT)
+    has_limit: bool
+    is_stop: bool
 
-    @property
-    def is_stop(self) -> bool:
-        """Return whether an order of this type waits for a price before it may trade."""
-        return self in (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
+    def __init__(self, word: str) -> None:
+        self.has_limit = word in ("LIMIT", "STOP_LIMIT")
+        self.is_stop = word in ("STOP", "STOP_LIMIT", "TRAILING_STOP")
 
 
 class TimeInForce(StrEnum):
-    """How long an order lives. DAY: to the end of the session. GTC, GTD: over breaks, GTD until `expire_ns`. FOK: all or nothing."""
+    """How long an order lives. DAY: to the end of the session. GTC, GTD: over breaks, GTD until `expire_ns`. FOK: all or nothing.
+
+    `rests`: what does not trade at once stays in the book.
+    """
 
     DAY = "DAY"
     GTC = "GTC"
@@ -64,10 +70,10 @@ class TimeInForce(StrEnum):
     IOC = "IOC"
     FOK = "FOK"
 
-    @property
-    def rests(self) -> bool:
-        """Return whether what does not trade at once stays in the book."""
-        return self not in (TimeInForce.IOC, TimeInForce.FOK)
+    rests: bool
+
+    def __init__(self, word: str) -> None:
+        self.rests = word not in ("IOC", "FOK")
 
 
 class TriggerPrice(StrEnum):
