@@ -47,14 +47,17 @@ class Watch:
 
     - An order, a change or a cancel without an answer for `answer_timeout_s` makes its order UNKNOWN (journalled as LOST), and the
       venue is asked again and again, more and more slowly.
-    - Four times a minute the venue is asked about every open order, and once more about each that ended short of its quantity.
+    - Four times a minute (`sweep_ns`) the venue is asked about every open order, and once more about each that ended short of its quantity.
     - While halted, every open order is cancelled again until the venue confirms that it ended.
     - `flatten` closes what is held with reduce-only orders, again until it is flat.
     - A loss limit of the account makes the trading state REDUCE_ONLY. Before the end of the session, positions are closed if asked for.
     """
 
-    def __init__(self, clock: Clock, *, desk: Desk, blotter: Blotter, sight: Sight, out: Outgoing, limits: LimitBook) -> None:
+    def __init__(
+        self, clock: Clock, *, desk: Desk, blotter: Blotter, sight: Sight, out: Outgoing, limits: LimitBook, sweep_ns: int = SWEEP_NS
+    ) -> None:
         self._clock = clock
+        self._sweep_ns = sweep_ns
         self._desk = desk
         self._blotter = blotter
         self._sight = sight
@@ -67,7 +70,7 @@ class Watch:
         self._idle_ns: int | None = None
         self._waits: dict[str, tuple[int, int]] = {}
         self._next_look_ns = 0
-        self._next_sweep_ns = clock.now_ns() + SWEEP_NS
+        self._next_sweep_ns = clock.now_ns() + sweep_ns
         self._number = 0
         self._session_day = -1
         self.flattening = ""
@@ -181,7 +184,7 @@ class Watch:
         """Ask about everything that is open, and about ends that were said once: a report that was lost is said again."""
         if now_ns < self._next_sweep_ns:
             return
-        self._next_sweep_ns = now_ns + SWEEP_NS
+        self._next_sweep_ns = now_ns + self._sweep_ns
         self._waits = {name: wait for name, wait in self._waits.items() if name in self._blotter.open}
         names = [order.intent.client_order_id for order in self._desk.mine() if order.status is not OrderStatus.SUSPENDED]
         names += list(self._blotter.unconfirmed)
