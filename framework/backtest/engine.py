@@ -54,7 +54,7 @@ Result = TypeVar("Result")
 class Plan:
     """What to run. Times are ns UTC; `state_dir` is where models are, and is not written to. `keep` gets the run's own state.
 
-    `is_lean`: without the trading process around it (`framework.backtest.lean`).
+    `is_lean`: without the trading process around it (`framework.backtest.lean`); `is_compiled`: in one compiled loop (`compiled`).
     """
 
     deployment: Deployment
@@ -68,6 +68,7 @@ class Plan:
     keep: Path | None = None
     seed: int = 7
     is_lean: bool = False
+    is_compiled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from framework.backtest.capacity import capacity, plain
+from framework.backtest.compiled.allowed import check_compiled
 from framework.backtest.engine import MODEL, OFF, Plan, Run, Source, check_instrument, execute, prepare
 from framework.backtest.frames import account, fills, predictions, trades
 from framework.backtest.latency import Constant, read_latency
@@ -50,12 +51,13 @@ def run(
     state_dir: str | Path = ".tidebook",
     seed: int = 7,
     lean: bool = False,
+    compiled: bool = False,
 ) -> Backtest:
     """Backtest the strategy of a YAML file over recordings. Blocks; fine in a notebook. Not counted as a try: `measures` says one.
 
     `ml` is `off`, `live`, `model`, `model:VERSION` or `recorded:STATE_DIR`; `latency` is ms, or as `--latency` takes it. `lean` runs it
-    without the trading process around it: the same fills, many times as fast, no predictions. Raises `TidebookError` (its words say what
-    to change).
+    without the trading process around it: the same fills, many times as fast, no predictions; `compiled` runs a `CompiledStrategy` in one
+    compiled loop. Raises `TidebookError` (its words say what to change).
     """
     plan = plan_for(
         Path(config),
@@ -67,18 +69,31 @@ def run(
         state_dir=Path(state_dir),
         seed=seed,
         is_lean=lean,
+        is_compiled=compiled,
     )
     return measured(executed(plan, prepare(plan, _silent), _silent), trials=1)
 
 
 def executed(plan: Plan, source: Source, on_progress: Progress) -> Run:
-    """Run a plan, whole or lean. Blocks. Raises `TidebookError` when it cannot run."""
-    if not plan.is_lean:
-        return execute(plan, source, on_progress)
-    # The one entry of compiled code: no other verb, and no trading process, is to pay for loading it.
-    from framework.backtest.lean.engine import run_lean
+    """Run a plan: whole, lean or compiled. Blocks. Raises `TidebookError` when it cannot run."""
+    # The entries of compiled code: no other verb, and no trading process, is to pay for loading it.
+    if plan.is_compiled:
+        from framework.backtest.compiled.engine import run_compiled
 
-    return run_lean(plan, on_progress)
+        return run_compiled(plan, on_progress)
+    if plan.is_lean:
+        from framework.backtest.lean.engine import run_lean
+
+        return run_lean(plan, on_progress)
+    return execute(plan, source, on_progress)
+
+
+def check_way(plan: Plan) -> None:
+    """Raise `ConfigError`, with the way out, where a plan asks for something that the way it is to be run does not have."""
+    if plan.is_compiled:
+        check_compiled(plan)
+    elif plan.is_lean:
+        check_lean(plan)
 
 
 def plan_for(
@@ -95,8 +110,9 @@ def plan_for(
 ) -> Plan:
     """Check everything that can be checked before anything runs, and return the plan. Raises `ConfigError`, `IntegrityError`.
 
-    A lean backtest has no predictions: what stands for "the champion" elsewhere is none there.
+    A lean or compiled backtest has no predictions: what stands for "the champion" elsewhere is none there.
     """
+    ml = OFF if ml == MODEL and (others.get("is_lean") or others.get("is_compiled")) else ml
     for path in data:
         if not is_known(str(path)):
             raise ConfigError(f"--data {path}: there is no such file")
@@ -106,21 +122,19 @@ def plan_for(
     check_instrument(deployment, feed.instruments)
     check_span(sources, others.get("from_ns"), others.get("to_ns"))
     check_data(deployment, sources, feed.read())
-    check_predictions(deployment, sources, ml=OFF if others.get("is_lean", False) and ml == MODEL else ml)
+    check_predictions(deployment, sources, ml=ml)
     feed.stop()
-    is_lean = others.get("is_lean", False)
     plan = Plan(
         deployment=deployment,
         data=tuple(data),
         settings=settings,
-        ml=OFF if is_lean and ml == MODEL else ml,
+        ml=ml,
         latency=None if latency is None else read_latency(latency),
         state_dir=state_dir,
         seed=seed,
         **others,
     )
-    if is_lean:
-        check_lean(plan)
+    check_way(plan)
     return plan
 
 

@@ -21,8 +21,7 @@ import polars as pl
 
 from framework.backtest.engine import Plan, Source, prepare
 from framework.backtest.latency import read_latency
-from framework.backtest.lean.allowed import check_lean
-from framework.backtest.research import executed, measured
+from framework.backtest.research import check_way, executed, measured
 from framework.dataset.parts import replace_file
 from framework.errors import ConfigError, IntegrityError, StorageError, TidebookError
 from framework.multiplicity import expected_best
@@ -140,8 +139,7 @@ def sweep(plan: Plan, grid: Grid, out: Path, runner: Runner) -> pl.DataFrame:
 def results(plan: Plan, grid: Grid, out: Path, runner: Runner) -> list[Done]:
     """Return what each point of the grid found, in order; those that `<out>.jsonl` has are not run again. Blocks; raises as `sweep`."""
     points = grid.points()
-    if plan.is_lean:
-        check_lean(plan)
+    check_way(plan)
     for point in points:
         planned(plan, point)  # a value that is refused is said before anything runs
     lines = _Lines(out.with_suffix(".jsonl"))
@@ -165,7 +163,7 @@ def _digest(plan: Plan, point: Point) -> str:
     """Return what tells a point of this sweep from every other: strategy, recordings, predictions, settings and itself."""
     what = (plan.deployment.digest, [str(path) for path in plan.data], plan.ml, plan.settings.model_dump_json(), plan.from_ns, plan.to_ns)
     latency = plan.latency.name if plan.latency is not None else ""
-    latency += " lean" if plan.is_lean else ""
+    latency += " lean" if plan.is_lean else " compiled" if plan.is_compiled else ""
     return hashlib.sha256(msgspec.json.encode([*what, plan.seed, latency, sorted(point.items())])).hexdigest()[:24]
 
 

@@ -49,6 +49,10 @@ LeanOption = Annotated[
         "--lean", help="Without the trading process around it: the same fills, many times as fast; no predictions, bars or stops."
     ),
 ]
+CompiledOption = Annotated[
+    bool,
+    typer.Option("--compiled", help="A CompiledStrategy and all around it in one compiled loop: the same fills, at millions of events."),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of drawn latencies.")]
 
 
@@ -68,6 +72,7 @@ def backtest(
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     seed: SeedOption = 7,
     is_lean: LeanOption = False,
+    is_compiled: CompiledOption = False,
     is_json: JsonOption = False,
 ) -> int:
     """Run a strategy over recordings: the same actors, gate and matching as live, predictions after their latency, every try counted."""
@@ -85,6 +90,7 @@ def backtest(
         to_ns=_read_time("--to", to),
         keep=new_directory(keep),
         is_lean=is_lean,
+        is_compiled=is_compiled,
     )
     _check_writable("--report", report)
     _check_writable("--png", png)

@@ -17,6 +17,7 @@ from framework.backtest.sweep import Grid, Runner, read_axis
 from framework.backtest.sweep import sweep as run_sweep
 from framework.backtest.walk_forward import GOALS, NET, Step, walk_forward
 from framework.cli.backtest import (
+    CompiledOption,
     DataOption,
     InstrumentOption,
     LatencyOption,
@@ -72,6 +73,7 @@ def sweep(
     workers: WorkersOption = 1,
     is_walk: WalkOption = False,
     is_lean: LeanOption = False,
+    is_compiled: CompiledOption = False,
     goal: GoalOption = NET,
     is_json: JsonOption = False,
 ) -> int:
@@ -88,6 +90,7 @@ def sweep(
         state_dir=state_dir,
         seed=seed,
         is_lean=is_lean,
+        is_compiled=is_compiled,
     )
     grid = Grid(
         parameters=dict(read_axis(text, plan.deployment) for text in vary or ()),

@@ -48,24 +48,27 @@ class LognormalLatency:
 
 
 class RecordedLatency:
-    """Latencies as they were measured: between two measurements the time is interpolated, outside of them the nearest one holds."""
+    """Latencies as they were measured: between two measurements the time is interpolated, outside of them the nearest one holds.
+
+    `times` and `latencies` are the profile, ns.
+    """
 
     def __init__(self, profile: Sequence[tuple[int, int]]) -> None:
         """`profile` is (time ns, latency ns), in order of time. Raises `ConfigError` for one that is empty or out of order."""
-        self._times = [when for when, _ in profile]
-        self._latencies = [latency for _, latency in profile]
-        if not profile or self._times != sorted(set(self._times)) or min(self._latencies) < 0:
+        self.times = [when for when, _ in profile]
+        self.latencies = [latency for _, latency in profile]
+        if not profile or self.times != sorted(set(self.times)) or min(self.latencies) < 0:
             raise ConfigError("a latency profile needs at least one row (time, latency), times rising, no latency below 0")
 
     def __call__(self, now_ns: int) -> int:
         """Return the time of travel, interpolated in whole ns."""
-        after = bisect_right(self._times, now_ns)
+        after = bisect_right(self.times, now_ns)
         if after == 0:
-            return self._latencies[0]
-        if after == len(self._times):
-            return self._latencies[-1]
-        begin, end = self._times[after - 1], self._times[after]
-        first, last = self._latencies[after - 1], self._latencies[after]
+            return self.latencies[0]
+        if after == len(self.times):
+            return self.latencies[-1]
+        begin, end = self.times[after - 1], self.times[after]
+        first, last = self.latencies[after - 1], self.latencies[after]
         return first + (last - first) * (now_ns - begin) // (end - begin)
 
 

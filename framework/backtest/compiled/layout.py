@@ -1,0 +1,128 @@
+"""What the compiled loop works on: records of numbers with names, and tables that grow."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from framework.strategy.compiled.views import COLUMNS, MOST_COMMANDS
+from framework.window import Float64Array, Int64Array
+
+VENUE_LOTS, VENUE_LIMIT, VENUE_DONE, AT_VENUE, SLOT, STATE, PAID, TOLD_NS, REASON, FIRST, SECOND, THIRD = range(8, 20)
+"""Columns of an order behind those that its strategy sees: what the venue has of it (terms, lots filled, whether it is open there, its slot
+among the resting ones or -1), its state at our desk, price x lots of its fills, when it was last told of, and why, with three numbers."""
+IS_KNOWN, REVISION, ANSWERED, NEW_LOTS, NEW_LIMIT, IS_CHANGING = range(20, 26)
+"""Whether the venue acknowledged it; the number of the last change, of the last answer to one, and the change that is under way."""
+assert IS_CHANGING < COLUMNS
+
+ACCEPTED, REFUSED, FILL, CANCELED_, EXPIRED_, CANCEL_REFUSED, REPLACED, REPLACE_REFUSED = range(8)
+"""What a venue says."""
+DUE_NS, TICKET, KIND, ORDER_ID, A, B, C, D, E, F = range(10)
+"""Columns of what is on its way: when it arrives, its place among what arrives then, what it is, of which order; then its numbers.
+Of a request: lots, limit, revision. Of a report: when it was said, lots, price (of a fill), reason, two more (of a fill: liquidity and
+what is filled by then; of a change: the second is its revision)."""
+REPORT_COLUMNS: Final = 12
+MAKER, TAKER = 0, 1
+
+CLOSED_NOT, CLOSED_SESSION, CLOSED_HALT = range(3)
+WORD_NOTHING, WORD_OPENS, WORD_CLOSES, WORD_HALTS, WORD_UNSOUND, WORD_SOUND = range(6)
+"""What a word of the market means for trading."""
+GROW, OVER, TOO_MANY_COMMANDS = range(3)
+"""Why the loop stops."""
+MARGIN: Final = 2 * MOST_COMMANDS + 8
+"""Rows that each table has free before anything happens."""
+REPORT_MARGIN: Final = 16_384
+
+DESK: Final = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            *("now_ns", "tickets", "feed_ticket", "instant", "is_over"),
+            *("out_head", "out_tail", "out_last_ns", "out_drawn", "back_head", "back_tail", "back_last_ns", "back_drawn"),
+            *("updates", "fills", "open_count", "sent", "denied"),
+            *("notes", "second_head", "minute_head", "recent_head", "recent_count", "cancels", "cancel_head"),
+            *("position", "open_cost", "realized"),
+            *("book", "seen_book", "trade", "seen_trade", "is_open", "is_sound", "closed"),
+            *("hears", "interval_ns", "due_ns", "free", "calls"),
+        )
+    ]
+)
+"""Where a run is. `book` and `trade` are the rows that the gate knows, `seen_...` those that the strategy was told of (-1: none). `notes`
+are orders that left (for rates and repeats), `free` is how many slots for resting orders there are."""
+LIMITS: Final = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            *("order_quantity", "position", "open_orders", "per_second", "per_minute", "cancels_per_second"),
+            *("collar_ticks", "last_trade_ticks", "book_age_ns", "window_ns", "prevents_self_trade", "lower_ticks", "upper_ticks"),
+        )
+    ]
+)
+
+
+class Recording(NamedTuple):
+    """A recording: `events` (n, 2) kind and place of each, the other columns as in `MarketColumns`; `words` is what the others mean."""
+
+    times: Int64Array
+    starts: Int64Array
+    events: Int64Array
+    levels: Int64Array
+    facts: Int64Array
+    trades: Int64Array
+    words: Int64Array
+
+
+class Matching(NamedTuple):
+    """The arrays of `framework.backtest.lean.compiled`; `free` is a stack of slots, `names` the order in each, `got` what was taken."""
+
+    state: Int64Array
+    orders: Int64Array
+    ahead: Float64Array
+    line: Int64Array
+    taken: Int64Array
+    fills: Int64Array
+    got: Int64Array
+    free: Int64Array
+    names: Int64Array
+    power: Float64Array
+
+
+class Tables(NamedTuple):
+    """What grows: requests and reports on their way, what became of orders, fills, orders and cancels that left, orders that are open.
+
+    A row of `updates`: order, time, state, lots, filled, price x lots, limit, reason and its three numbers. One of `fills`: order, time,
+    lots, price, liquidity, filled by then. One of `notes`: time, side, lots, limit, order, whether it counts as a repeat. `denials` counts
+    by reason.
+    """
+
+    requests: Int64Array
+    reports: Int64Array
+    updates: Int64Array
+    fills: Int64Array
+    notes: Int64Array
+    cancels: Int64Array
+    open_orders: Int64Array
+    denials: Int64Array
+
+
+class Latencies(NamedTuple):
+    """Times of travel, ns. One number: always that. Otherwise of each message in turn, or, with `times`, of the time at which it leaves."""
+
+    times: Int64Array
+    out: Int64Array
+    back: Int64Array
+
+
+class Host(NamedTuple):
+    """Everything but the strategy."""
+
+    recording: Recording
+    matching: Matching
+    tables: Tables
+    latencies: Latencies
+
+
+def blank(dtype: np.dtype[Any]) -> Any:
+    """Return a record of zeros."""
+    return np.zeros(1, dtype)[0]
