@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
+from framework.messages import HorizonPrediction
+
 
 class ExplanationJob(msgspec.Struct, frozen=True, kw_only=True):
     """One prediction as the journal has it, where rows and versions are, and when it was used (None: never).
 
     `window_rows` is what the strategy may show at most; `background_rows` is how many rows before the window's last stand for
-    what is usual.
+    what is usual. `horizons` are the further ones that it spoke about.
     """
 
     dataset_dir: str
@@ -25,5 +27,6 @@ class ExplanationJob(msgspec.Struct, frozen=True, kw_only=True):
     horizon_rows: int
     probabilities: tuple[float, float, float]
     decided_ns: int | None = None
+    horizons: tuple[HorizonPrediction, ...] = ()
     window_rows: int = 100
     background_rows: int = 2_000

@@ -22,13 +22,17 @@ class MarketMakerStrategy(Strategy):
     """Keep one post-only order on each side; never hold more than `max_inventory` lots; step aside in a liquidity shock."""
 
     class Parameters(Strategy.Parameters):
-        """Distances in ticks of the instrument, quantities in lots, times in s of market time."""
+        """Distances in ticks of the instrument, quantities in lots, times in s of market time.
+
+        `lean_horizon_rows`: which horizon of the prediction to lean with, where the version knows it; 0 is the traded one.
+        """
 
         order_quantity: Annotated[int, Field(ge=1)] = 1
         max_inventory: Annotated[int, Field(ge=1)] = 5
         half_spread_ticks: Annotated[float, Field(gt=0, le=1_000)] = 0.5
         inventory_lean_ticks: Annotated[float, Field(ge=0, le=1_000)] = 1.0
         ml_lean_ticks: Annotated[float, Field(ge=0, le=1_000)] = 1.5
+        lean_horizon_rows: Annotated[int, Field(ge=0, le=1_000)] = 0
         requote_s: Annotated[float, Field(ge=0, le=3_600)] = 0.5
         max_shock_score: Annotated[float, Field(gt=0, le=1)] = 0.7
         stop_loss_ticks: Annotated[int, Field(ge=0)] = 12
@@ -100,9 +104,15 @@ class MarketMakerStrategy(Strategy):
         """Return the reservation price in ticks."""
         mid = (book.bid_ticks[0] + book.ask_ticks[0]) / 2
         lean = self.parameters.inventory_lean_ticks * self.position_lots / self.parameters.max_inventory
+        return mid - lean + self.parameters.ml_lean_ticks * self._signal()
+
+    def _signal(self) -> float:
+        """Return how much likelier up is than down, over the horizon to lean with; 0 without a fresh prediction."""
         prediction = self._fresh()
-        signal = 0.0 if prediction is None else prediction.p_up - prediction.p_down
-        return mid - lean + self.parameters.ml_lean_ticks * signal
+        if prediction is None:
+            return 0.0
+        asked = prediction.over(self.parameters.lean_horizon_rows) or prediction
+        return asked.p_up - asked.p_down
 
     def _fresh(self) -> Prediction | None:
         one = self._prediction

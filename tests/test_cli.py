@@ -501,6 +501,20 @@ def test_models_are_listed_one_a_line_with_the_champion(run: Run, tmp_path: Path
     assert seen[1] == control.Models(action="promote", version_id="v0002-b")
 
 
+def test_all_horizons_of_a_version_are_shown_in_one_table(run: Run, tmp_path: Path) -> None:
+    def about(log_loss: float) -> dict[str, Any]:
+        return {"metrics": {"scores": {"model": {"log_loss": log_loss, "auc_up_down": 0.7}}}, "calibration": "sigmoid", "tree_weight": 0.5}
+
+    version = {"version": "v1", "horizon_rows": 50, "files": {}, "facts": about(0.98765) | {"further_horizons": {"10": about(0.51234)}}}
+    with running(tmp_path / ".tidebook", {control.Models: {"champion": "v1", "versions": [], "facts": {"version": version}}}):
+        code, output, _ = run("models", "show")
+
+    assert code == 0
+    assert re.search(r"50 +traded +0\.9877 +0\.7000 .*sigmoid +0\.5", output)
+    assert re.search(r"10 +0\.5123 +0\.7000 .*sigmoid +0\.5", output)
+    assert "further_horizons" not in output
+
+
 def test_no_model_yet_is_said(run: Run, tmp_path: Path) -> None:
     with running(tmp_path / ".tidebook", {control.Models: {"champion": "", "versions": []}}):
         assert run("models", "list")[1] == "no model version yet; train one with: main.py train\n"

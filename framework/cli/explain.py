@@ -66,8 +66,31 @@ def _prediction(found: Facts) -> list[str]:
     return [
         f"prediction {one['prediction_id']} for {one['strategy_id']} on {one['instrument_id']}, book {one['as_of_sequence']}",
         f"  says {one['flow_type']} with confidence {one['confidence']:.3f}: {chances} over {one['horizon_rows']} rows ({calibrated})",
+        *_horizons(one, found),
         f"  regime {one['regime']}, shock score {one['shock_score']:.3f}; took {one['round_trip_us'] / 1e3:.1f} ms of market time",
     ]
+
+
+def _horizons(prediction: Facts, found: Facts) -> list[str]:
+    """Return a line for each further horizon: what it said, whether the version says it again, and what happened."""
+    again = {one["horizon_rows"]: one["largest_difference"] for one in found.get("horizons", ())}
+    after = {one["horizon_rows"]: one for one in (found.get("next") or {}).get("horizons", ())}
+    lines = []
+    for horizon, down, flat, up, flow_type, confidence in prediction.get("horizons", ()):
+        line = f"  over {horizon} rows {flow_type} with {confidence:.3f}: down {down:.3f}, flat {flat:.3f}, up {up:.3f}"
+        known = after.get(horizon, {})
+        if "happened" in known:
+            gave = known["probability_of_what_happened"]
+            line += f"; the mid moved {_signed(known['move_ticks'])} ticks: {known['happened']}, which it gave {gave:.3f}"
+        lines.append(line + _verdict(again[horizon], "; ") if horizon in again else line)
+    return lines
+
+
+def _verdict(difference: float | None, before: str = "  ") -> str:
+    """Return whether what was computed again is what was served."""
+    if difference is None:
+        return f"{before}the version does not say this"
+    return f"{before}the same as was served" if difference < 1e-9 else f"{before}differs from what was served by {difference:.2g}"
 
 
 def _model(found: Facts) -> list[str]:
@@ -120,9 +143,7 @@ def _contributions(found: Facts, top: int) -> RenderableType:
 def _probabilities(found: Facts) -> list[str]:
     all_of = found["probabilities"]
     lines = [f"  {name:<10} down {row['down']:.4f}, flat {row['flat']:.4f}, up {row['up']:.4f}" for name, row in _three(all_of)]
-    difference = all_of["largest_difference"]
-    verdict = "the same as was served" if difference < 1e-9 else f"differs from what was served by {difference:.2g}"
-    return ["probabilities, computed again:", *lines, f"  {verdict}"]
+    return ["probabilities, computed again:", *lines, _verdict(all_of["largest_difference"])]
 
 
 def _three(all_of: Facts) -> Sequence[tuple[str, Facts]]:

@@ -34,6 +34,14 @@ NAMES: Final = {
 """How many versions each action takes; the one that is left out is the champion."""
 
 _LIST_COLUMNS: Final = {"version": 14, "": 10, "rows": 4, "log-loss": 8, "AUC": 6}
+FURTHER: Final = "further_horizons"
+_HORIZON_SCORES: Final = {
+    "log_loss": "log-loss",
+    "auc_up_down": "AUC",
+    "mcc": "MCC",
+    "ece_flat": "ECE of flat",
+    "ece_direction": "of direction",
+}
 _SHOWN: Final = ("horizon_rows", "window_rows", "schema_hash", "signature")
 
 ActionArgument = Annotated[str, typer.Argument(metavar=f"[{'|'.join(NAMES)}]", help="What to do; default list.")]
@@ -103,11 +111,31 @@ def _shown(result: Any) -> RenderableType:
     for name in _SHOWN:
         table.add_row(name.replace("_", " "), _text(version.get(name)))
     for name, value in version["facts"].items():
-        for key, cell in _flat(name, value):
+        for key, cell in _flat(name, value) if name != FURTHER else ():
             table.add_row(_text(key), _text(cell))
     for name, file in version["files"].items():
         table.add_row(_text(name), _text(f"{file['bytes']} B, sha256 {file['sha256']}"))
-    return Group(table, *_decisions(facts))
+    return Group(table, *_horizons(version), *_decisions(facts))
+
+
+def _horizons(version: Any) -> list[RenderableType]:
+    """Return a table of all horizons where a version knows several; everything else about the further ones is in `--json`."""
+    further = version["facts"].get(FURTHER) or {}
+    if not further:
+        return []
+    table = _table(
+        "Horizons, on the test slice of each", "rows", "", *_HORIZON_SCORES.values(), "calibration", "weight of trees", "of nets"
+    )
+    for rows, about in {str(version.get("horizon_rows")): version["facts"], **further}.items():
+        scores = _scores_of(about)
+        chosen = (about.get(name) for name in ("calibration", "tree_weight", "neural_weight"))
+        table.add_row(
+            _text(rows),
+            "" if rows in further else "traded",
+            *(_text(_score(scores.get(name))) for name in _HORIZON_SCORES),
+            *map(_text, chosen),
+        )
+    return [table]
 
 
 def _compared(result: Any) -> RenderableType:

@@ -152,6 +152,7 @@ def _last_prediction(prediction: Prediction, now_ns: int) -> LastPrediction:
         model_version=prediction.model_version,
         is_calibrated=prediction.is_calibrated,
         round_trip_ms=prediction.round_trip_us / 1e3,
+        horizons=prediction.horizons,
     )
 
 

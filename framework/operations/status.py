@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from framework.logs import foreign
+from framework.messages import HorizonPrediction
 from framework.model import NS_PER_S, FlowType, OrderStatus, Side, TradingState
 
 
@@ -41,6 +42,7 @@ class LastPrediction(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     is_calibrated: bool = False
     round_trip_ms: float | None = None
+    horizons: tuple[HorizonPrediction, ...] = ()
 
 
 class StrategyStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +169,9 @@ def prediction_text(prediction: LastPrediction | None) -> str:
     """Return a prediction in a few words."""
     if prediction is None:
         return "none"
-    return f"{prediction.flow_type} {prediction.confidence:.2f}, {prediction.age_s:.1f} s old, {foreign(prediction.model_version, 40)}"
+    further = "".join(f", over {one.horizon_rows} rows {one.flow_type} {one.confidence:.2f}" for one in prediction.horizons)
+    age = f"{prediction.age_s:.1f} s old, {foreign(prediction.model_version, 40)}"
+    return f"{prediction.flow_type} {prediction.confidence:.2f}{further}, {age}"
 
 
 def position_text(strategy: StrategyStatus) -> str:

@@ -166,6 +166,7 @@ def _learned(state: StateDir, prediction: Prediction, decision: Facts | None, wi
         horizon_rows=prediction.horizon_rows,
         probabilities=(prediction.p_down, prediction.p_flat, prediction.p_up),
         decided_ns=decision["ts_event"] if decision else None,
+        horizons=prediction.horizons,
         window_rows=window_rows,
     )
     with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as scratch:

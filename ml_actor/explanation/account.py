@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from framework.errors import IntegrityError
 from framework.explanation_job import ExplanationJob
-from framework.messages import MARKOUT_HORIZONS_S
+from framework.messages import MARKOUT_HORIZONS_S, HorizonPrediction
 from framework.model import NS_PER_S
 from framework.window import FLOW_COLUMNS, Float64Array, Rows
 from ml_actor.explanation.contributions import Contributions, contributions_of
@@ -117,26 +118,37 @@ def _next(job: ExplanationJob, found: Found) -> Facts:
     joints = np.flatnonzero(rows.segment[row:] != rows.segment[row])
     end = row + int(joints[0]) if len(joints) else len(rows)
     mids = _mids(rows)
-    facts: Facts = {"horizon_rows": job.horizon_rows, "mid_ticks": _number(mids[row])}
-    target = row + job.horizon_rows
-    if target < end and np.isfinite(mids[[row, target]]).all():
-        move = float(mids[target] - mids[row])
-        chances = dict(zip(CLASSES, job.probabilities, strict=True))
-        happened = CLASSES[int(np.sign(move)) + 1]
-        facts |= {
-            "mid_after_ticks": float(mids[target]),
-            "move_ticks": move,
-            "after_s": (int(rows.ts_event[target]) - job.as_of_ns) / NS_PER_S,
-            "happened": happened,
-            "probability_of_what_happened": chances[happened],
-            "path_ticks": [_number(mids[one] - mids[row]) for one in np.linspace(row, target, 11).astype(int)[1:]],
-        }
-    else:
-        why = "its session ended before" if len(joints) else "those rows are not there yet"
-        facts["unknown"] = f"the mid {job.horizon_rows} rows later is not known: {why}"
+    why = "its session ended before" if len(joints) else "those rows are not there yet"
+
+    def after(horizon_rows: int, probabilities: Sequence[float]) -> Facts:
+        return {"horizon_rows": horizon_rows} | (
+            _after(rows, mids, (row, end), horizon_rows, probabilities)
+            or {"unknown": f"the mid {horizon_rows} rows later is not known: {why}"}
+        )
+
+    facts: Facts = {"mid_ticks": _number(mids[row])} | after(job.horizon_rows, job.probabilities)
+    facts["horizons"] = [after(one.horizon_rows, (one.p_down, one.p_flat, one.p_up)) for one in job.horizons]
     if job.decided_ns is not None:
         facts["markouts_ticks"] = _markouts(rows, mids, (row, end), job.decided_ns, is_cut=bool(len(joints)))
     return facts
+
+
+def _after(rows: Rows, mids: Float64Array, inside: tuple[int, int], horizon_rows: int, probabilities: Sequence[float]) -> Facts:
+    """Return what the mid had done after a horizon, and how likely that had been called; nothing where that is not known."""
+    row, end = inside
+    target = row + horizon_rows
+    if target >= end or not np.isfinite(mids[[row, target]]).all():
+        return {}
+    move = float(mids[target] - mids[row])
+    happened = CLASSES[int(np.sign(move)) + 1]
+    return {
+        "mid_after_ticks": float(mids[target]),
+        "move_ticks": move,
+        "after_s": (int(rows.ts_event[target]) - int(rows.ts_event[row])) / NS_PER_S,
+        "happened": happened,
+        "probability_of_what_happened": dict(zip(CLASSES, probabilities, strict=True))[happened],
+        "path_ticks": [_number(mids[one] - mids[row]) for one in np.linspace(row, target, 11).astype(int)[1:]],
+    }
 
 
 def _markouts(rows: Rows, mids: Float64Array, inside: tuple[int, int], decided_ns: int, *, is_cut: bool) -> dict[str, float]:
@@ -175,7 +187,17 @@ def _reasons(job: ExplanationJob, found: Found, bundle: ModelBundle) -> Facts:
             "journal": dict(zip(CLASSES, job.probabilities, strict=True)),
             "largest_difference": float(np.abs(calibrated - np.array(job.probabilities)).max()),
         },
+        "horizons": [
+            _again(told, next((one for one in served.horizons if one.horizon_rows == told.horizon_rows), None)) for told in job.horizons
+        ],
     }
+
+
+def _again(told: HorizonPrediction, served: HorizonPrediction | None) -> Facts:
+    """Return what was said about a further horizon, and how far what the version says now is from it."""
+    was = (told.p_down, told.p_flat, told.p_up)
+    now = (served.p_down, served.p_flat, served.p_up) if served is not None else (np.nan,) * 3
+    return {"horizon_rows": told.horizon_rows, "largest_difference": _number(np.abs(np.array(was) - now).max())}
 
 
 def _features(features: Float64Array, background: Float64Array) -> list[Facts]:

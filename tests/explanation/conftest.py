@@ -38,6 +38,7 @@ from ml_actor.training_job import TrainingJob
 SEALED = 7_000
 ROWS = 7_600
 HORIZON = 10
+FURTHER = (30,)
 INSTRUMENT = Instrument(instrument_id="BOOK.TEST", tick_size=Decimal("0.25"))
 
 
@@ -67,6 +68,7 @@ class Made:
             as_of_ns=int(rows.ts_event[row]),
             as_of_sequence=int(rows.sequence[row]),
             received_ns=int(rows.ts_event[row]) + 5_000_000,
+            horizons=scores.horizons,
         )
 
     def job(self, row: int, **changes: Any) -> ExplanationJob:
@@ -81,6 +83,7 @@ class Made:
             "horizon_rows": one.horizon_rows,
             "probabilities": (one.p_down, one.p_flat, one.p_up),
             "decided_ns": one.received_ns,
+            "horizons": one.horizons,
         }
         return ExplanationJob(**(fields | changes))
 
@@ -103,7 +106,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     # As a kill leaves it: the rest stays in the tail.
     writer._tail.close()
     job = TrainingJob(
-        job_id="job-1", dataset_dir="", models_dir=str(state_dir / "models"), reason="test", horizon_rows=HORIZON, min_rows=500
+        job_id="job-1",
+        dataset_dir="",
+        models_dir=str(state_dir / "models"),
+        reason="test",
+        horizon_rows=HORIZON,
+        further_horizons_rows=FURTHER,
+        min_rows=500,
     )
     result = train_on([recording], job, feedback=(), refused_parts=(), report=lambda stage, share: None)
     assert result.ok, result.reason

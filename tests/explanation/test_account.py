@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -60,6 +61,26 @@ def test_what_happened_next_is_what_the_rows_say(made: Any, row: int) -> None:
     decided_ns = int(times[row]) + 5_000_000
     at_5_s = int(np.searchsorted(times, decided_ns + 5_000_000_000, side="right")) - 1
     assert after["markouts_ticks"]["5"] == made.mid(at_5_s) - made.mid(row)
+
+
+def test_what_happened_is_told_of_each_horizon_and_what_it_said_is_computed_again(made: Any) -> None:
+    explained = explain(made.job(5_000))
+    (said,) = made.prediction(1, 5_000).horizons
+    (after,), (again,) = explained["next"]["horizons"], explained["horizons"]
+
+    assert (after["horizon_rows"], after["move_ticks"]) == (30, made.mid(5_030) - made.mid(5_000))
+    chances = {"down": said.p_down, "flat": said.p_flat, "up": said.p_up}
+    assert after["probability_of_what_happened"] == chances[after["happened"]]
+    assert again == {"horizon_rows": 30, "largest_difference": 0.0}
+
+
+def test_a_horizon_that_the_version_does_not_know_or_says_otherwise_is_told(made: Any) -> None:
+    (said,) = made.prediction(1, 5_000).horizons
+    other = msgspec.structs.replace(said, p_down=said.p_down + 0.125, p_flat=said.p_flat - 0.125)
+    unknown = msgspec.structs.replace(said, horizon_rows=31)
+    found = explain(made.job(5_000, horizons=(other, unknown)))["horizons"]
+
+    assert [one["largest_difference"] for one in found] == [pytest.approx(0.125), None]
 
 
 def test_the_end_of_the_rows_says_that_the_future_is_not_there_yet(made: Any) -> None:

@@ -62,7 +62,8 @@ def test_the_page_says_it_in_the_order_in_which_it_happened(told: dict[str, Any]
 
     places = [text.index(words) for words in ("prediction r1-1", "version v", "window of", "Contributions", "decision mine-d1", "next:")]
     assert places == sorted(places)
-    assert "the same as was served" in text
+    assert text.count("the same as was served") == 2
+    assert "over 30 rows" in text
     assert "on its test slice: log-loss" in text
     assert "age at use 5.0 ms" in text
     assert "filled 3 at" in text

@@ -18,9 +18,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from framework.model import Instrument
+from framework.messages import HorizonPrediction
+from framework.model import FlowType, Instrument
 from framework.operations.dashboard import Dashboard, DashboardSnapshot, Ladder, can_show, render
-from framework.operations.status import LastPrediction, OpenOrder, Status
+from framework.operations.status import LastPrediction, OpenOrder, Status, prediction_text
 
 LADDER = Ladder(
     instrument_id="TIDE.SIM",
@@ -270,3 +271,10 @@ def test_a_pipe_a_closed_stream_and_no_stream_get_no_view() -> None:
     assert not can_show(io.StringIO())
     assert not can_show(closed)
     assert not can_show(None)
+
+
+def test_a_prediction_tells_its_further_horizons_too() -> None:
+    further = (HorizonPrediction(10, 0.5, 0.25, 0.25, FlowType.SELL, 0.66),)
+    one = LastPrediction(flow_type=FlowType.BUY, confidence=0.7, age_s=0.4, model_version="v1", horizons=further)
+
+    assert prediction_text(one) == "BUY 0.70, over 10 rows SELL 0.66, 0.4 s old, v1"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from framework.messages import BookInvalid, BookSnapshot, SessionChanged
-from framework.model import Side
+from framework.messages import BookInvalid, BookSnapshot, HorizonPrediction, Prediction, SessionChanged
+from framework.model import FlowType, Side
 from strategies.market_maker import MarketMakerStrategy
 from tests.backtest.conftest import answered, plan, recording  # noqa: F401 (fixtures)
 from tests.backtest.test_engine import go
@@ -43,6 +43,37 @@ def test_quotes_lean_against_the_inventory(
     strategy.position_lots = position
 
     assert strategy.prices(make_book(1, (5,), (5,))) == expected
+
+
+def said(now_ns: int) -> Prediction:
+    return Prediction(
+        prediction_id="p",
+        strategy_id="s1",
+        instrument_id="TIDE.SIM",
+        flow_type=FlowType.BUY,
+        confidence=0.75,
+        p_down=0.0,
+        p_flat=0.5,
+        p_up=0.5,
+        model_version="v1",
+        is_calibrated=True,
+        horizon_rows=50,
+        as_of_ns=now_ns,
+        as_of_sequence=1,
+        received_ns=now_ns,
+        horizons=(HorizonPrediction(10, 1.0, 0.0, 0.0, FlowType.STRONG_SELL, 1.0),),
+    )
+
+
+@pytest.mark.parametrize(("horizon", "fair"), [(0, 1_001.0), (50, 1_001.0), (10, 998.0), (7, 1_001.0)])
+def test_it_leans_with_the_horizon_that_is_asked_for_and_with_the_traded_one_where_that_is_not_known(
+    stage: Any, make_book: Callable[..., BookSnapshot], horizon: int, fair: float
+) -> None:
+    strategy = quotes(stage, lean_horizon_rows=horizon, ml_lean_ticks=2.0)
+    stage.book(0.0)
+    strategy.on_prediction(said(stage.clock.now_ns()))
+
+    assert strategy.fair_ticks(make_book(1, (5,), (5,))) == fair
 
 
 @pytest.mark.parametrize(("position", "side"), [(3, Side.BUY), (-3, Side.SELL)])
