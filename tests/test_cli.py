@@ -510,8 +510,8 @@ def test_all_horizons_of_a_version_are_shown_in_one_table(run: Run, tmp_path: Pa
         code, output, _ = run("models", "show")
 
     assert code == 0
-    assert re.search(r"50 +traded +0\.9877 +0\.7000 .*sigmoid +0\.5", output)
-    assert re.search(r"10 +0\.5123 +0\.7000 .*sigmoid +0\.5", output)
+    assert re.search(r"50 +traded +0\.9877 +0\.7000 .*sigmoid", output)
+    assert re.search(r"10 +0\.5123 +0\.7000 .*sigmoid", output)
     assert "further_horizons" not in output
 
 

@@ -39,8 +39,8 @@ _HORIZON_SCORES: Final = {
     "log_loss": "log-loss",
     "auc_up_down": "AUC",
     "mcc": "MCC",
-    "ece_flat": "ECE of flat",
-    "ece_direction": "of direction",
+    "ece_flat": "ECE flat",
+    "ece_direction": "up/down",
 }
 _SHOWN: Final = ("horizon_rows", "window_rows", "schema_hash", "signature")
 
@@ -123,18 +123,16 @@ def _horizons(version: Any) -> list[RenderableType]:
     further = version["facts"].get(FURTHER) or {}
     if not further:
         return []
-    table = _table(
-        "Horizons, on the test slice of each", "rows", "", *_HORIZON_SCORES.values(), "calibration", "weight of trees", "of nets"
-    )
+    table = _table("Horizons, on the test slice of each", "rows", "", *_HORIZON_SCORES.values(), "calibration")
     for rows, about in {str(version.get("horizon_rows")): version["facts"], **further}.items():
         scores = _scores_of(about)
-        chosen = (about.get(name) for name in ("calibration", "tree_weight", "neural_weight"))
-        table.add_row(
-            _text(rows),
+        told = (
+            rows,
             "" if rows in further else "traded",
-            *(_text(_score(scores.get(name))) for name in _HORIZON_SCORES),
-            *map(_text, chosen),
+            *(_score(scores.get(name)) for name in _HORIZON_SCORES),
+            about.get("calibration"),
         )
+        table.add_row(*map(_text, told))
     return [table]
 
 
