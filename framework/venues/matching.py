@@ -29,6 +29,9 @@ Taken = dict[int, tuple[int, int]]
 """Of the levels of a side that we took from, by price: lots that are left, and lots that the last book displayed there."""
 _FAR: Final = 1 << 62
 """Ticks beyond every price."""
+# A word that is bound here is found at once; as `Side.BUY` it is looked up in 0.2 us (Python 3.11), at every trade and book.
+_BUY: Final = Side.BUY
+_MAKER: Final = Liquidity.MAKER
 
 
 class Execution(NamedTuple):
@@ -142,7 +145,7 @@ class MatchingEngine:
         fills: list[Execution] = []
         for order in self._in_priority(self.resting.values()):
             taken = self._take(order.side, order.limit_ticks, order.open_quantity)
-            fills += [Execution(order.client_order_id, size, order.limit_ticks, Liquidity.MAKER) for _, size in taken]
+            fills += [Execution(order.client_order_id, size, order.limit_ticks, _MAKER) for _, size in taken]
             displayed = self._displayed(order.side, order.limit_ticks)
             if displayed is not None:
                 order.place.see(displayed, book.ts_event)
@@ -150,7 +153,7 @@ class MatchingEngine:
 
     def on_trade(self, tick: TradeTick) -> list[Execution]:
         """Take the next trade tick and return what it fills."""
-        left, price_ticks, is_bought = tick.size, tick.price_ticks, tick.aggressor is Side.BUY
+        left, price_ticks, is_bought = tick.size, tick.price_ticks, tick.aggressor is _BUY
         if tick.aggressor is None or (price_ticks < self.lowest_ask if is_bought else price_ticks > self.highest_bid):
             return []
         fills: list[Execution] = []
@@ -164,7 +167,7 @@ class MatchingEngine:
             quantity = min(order.open_quantity, reaching)
             if quantity:
                 left -= quantity
-                fills.append(Execution(order.client_order_id, quantity, order.limit_ticks, Liquidity.MAKER))
+                fills.append(Execution(order.client_order_id, quantity, order.limit_ticks, _MAKER))
         return self._settle(fills) if fills else fills
 
     # --- inside ----------------------------------------------------------------------------------------------------------
@@ -176,7 +179,7 @@ class MatchingEngine:
     def _watch(self) -> None:
         """Sort what rests, and know the best prices of it: most events reach neither."""
         in_priority = self._in_priority(self.resting.values())
-        self._bids = [order for order in in_priority if order.side is Side.BUY]
+        self._bids = [order for order in in_priority if order.side is _BUY]
         self._asks = [order for order in in_priority if order.side is Side.SELL]
         self.highest_bid = self._bids[0].limit_ticks if self._bids else -_FAR
         self.lowest_ask = self._asks[0].limit_ticks if self._asks else _FAR
@@ -185,7 +188,7 @@ class MatchingEngine:
         """Return whether the other side of the book is beyond a limit."""
         if self._book is None or limit_ticks is None:
             return False
-        if side is Side.BUY:
+        if side is _BUY:
             asks = self._book.ask_ticks
             return not asks or asks[0] > limit_ticks
         bids = self._book.bid_ticks
@@ -226,7 +229,7 @@ class MatchingEngine:
         return taken
 
     def _left_of(self, side: Side) -> Taken:
-        return self._left_of_asks if side is Side.BUY else self._left_of_bids
+        return self._left_of_asks if side is _BUY else self._left_of_bids
 
     def _offered(self, side: Side) -> Iterator[tuple[int, int, int]]:
         """Yield (price, lots displayed, lots that a taker of `side` can have), best first: less what we took already."""
@@ -242,12 +245,12 @@ class MatchingEngine:
         """Return the size displayed at a price, 0 between levels, None where the book does not show so far."""
         if self._book is None:
             return None
-        ticks, sizes = (self._book.bid_ticks, self._book.bid_sizes) if side is Side.BUY else (self._book.ask_ticks, self._book.ask_sizes)
+        ticks, sizes = (self._book.bid_ticks, self._book.bid_sizes) if side is _BUY else (self._book.ask_ticks, self._book.ask_sizes)
         if price_ticks in ticks:
             return sizes[ticks.index(price_ticks)]
         if not ticks:
             return None
-        is_deeper = ticks[-1] > price_ticks if side is Side.BUY else ticks[-1] < price_ticks
+        is_deeper = ticks[-1] > price_ticks if side is _BUY else ticks[-1] < price_ticks
         return None if is_deeper else 0
 
 
@@ -262,7 +265,7 @@ def _refreshed(left: Taken, ticks: tuple[int, ...], sizes: tuple[int, ...]) -> T
 
 
 def _levels(book: BookSnapshot, side: Side) -> Iterable[tuple[int, int]]:
-    ticks, sizes = (book.bid_ticks, book.bid_sizes) if side is Side.BUY else (book.ask_ticks, book.ask_sizes)
+    ticks, sizes = (book.bid_ticks, book.bid_sizes) if side is _BUY else (book.ask_ticks, book.ask_sizes)
     return zip(ticks, sizes, strict=True)
 
 
