@@ -47,6 +47,7 @@ from framework.strategy.ordering import Bracket, LegOptions, OrderMaker, OrderOp
 EXECUTION: Final = "execution"
 MAX_REASONS: Final = 100
 REFUSED: Final = frozenset({OrderStatus.DENIED, OrderStatus.REJECTED})
+_PENDING_CANCEL: Final = OrderStatus.PENDING_CANCEL
 
 
 class _WaitingClose(NamedTuple):
@@ -77,6 +78,7 @@ class Strategy:
         self.context = context
         self._maker = OrderMaker(self.strategy_id, self.instrument, context.clock, context.order_ids)
         self._open_orders = {order.client_order_id: order for order in context.recovered.open_orders}
+        self._open_view = MappingProxyType(self._open_orders)
         self._sent_ns = {order.client_order_id: order.ts_event for order in context.recovered.open_orders}
         self._close_order_id = self._recovered_close()
         self._waiting_close: _WaitingClose | None = None
@@ -140,7 +142,7 @@ class Strategy:
     @property
     def open_orders(self) -> Mapping[str, OrderUpdated]:
         """Return this strategy's open orders by `client_order_id`, from the moment they were sent."""
-        return MappingProxyType(self._open_orders)
+        return self._open_view
 
     def order_age_s(self, client_order_id: str) -> float:
         """Return how long ago an open order was sent, s of market time. Raises `KeyError` for one that is not open."""
@@ -257,9 +259,9 @@ class Strategy:
     def cancel(self, client_order_id: str) -> bool:
         """Ask the venue to cancel an open order. Returns False when it is not open or a cancel is already on its way."""
         order = self._open_orders.get(client_order_id)
-        if order is None or order.status is OrderStatus.PENDING_CANCEL:
+        if order is None or order.status is _PENDING_CANCEL:
             return False
-        self._open_orders[client_order_id] = msgspec.structs.replace(order, status=OrderStatus.PENDING_CANCEL)
+        self._open_orders[client_order_id] = msgspec.structs.replace(order, status=_PENDING_CANCEL)
         command = CancelOrder(client_order_id=client_order_id, strategy_id=self.strategy_id, ts_event=self.now_ns)
         self.context.bus.tell(EXECUTION, command)
         return True

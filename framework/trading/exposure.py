@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from framework.model import OrderStatus, OrderType, Side
 from framework.trading.orders import AT_THE_VENUE, Order
+
+# Bound once: as `Side.BUY` a word is looked up in 0.2 us (Python 3.11), for each open order at each order.
+_BUY: Final = Side.BUY
+_LIMIT: Final = OrderType.LIMIT
+_SUSPENDED: Final = OrderStatus.SUSPENDED
 
 
 class _Share(NamedTuple):
@@ -90,7 +95,7 @@ def _share(order: Order) -> _Share:
 def resting_price(order: Order) -> int | None:
     """Return the price at which others of ours could meet it; None for what does not rest or is held here."""
     intent = order.intent
-    if order.status is OrderStatus.SUSPENDED or AT_THE_VENUE[intent.order_type] is not OrderType.LIMIT or not intent.time_in_force.rests:
+    if order.status is _SUSPENDED or AT_THE_VENUE[intent.order_type] is not _LIMIT or not intent.time_in_force.rests:
         return None
     asked = order.changing.limit_ticks if order.changing is not None else None
     prices = [price for price in (order.limit_ticks, asked) if price is not None]
@@ -99,7 +104,7 @@ def resting_price(order: Order) -> int | None:
 
 def better(side: Side) -> Callable[[Iterable[int]], int]:
     """Return what takes the best of prices of our own orders of a side."""
-    return max if side is Side.BUY else min
+    return max if side is _BUY else min
 
 
 def _best(side: Side, prices: dict[str, int]) -> int | None:

@@ -17,6 +17,16 @@ LARGEST_FEE: Final = 1_000_000_000_000
 _EXACT: Final = Context(prec=100)
 S = OrderStatus
 R = ReportKind
+# Bound once: as `ReportKind.FILLED` a word is looked up in 0.2 us (Python 3.11), several times for each report.
+_FILL, _ACCEPTED, _REPLACED, _TRIGGERED = R.FILLED, R.ACCEPTED, R.REPLACED, R.TRIGGERED
+_NEW, _PENDING_NEW, _PENDING_CANCEL, _FILLED, _SUSPENDED, _UNKNOWN = (
+    S.NEW,
+    S.PENDING_NEW,
+    S.PENDING_CANCEL,
+    S.FILLED,
+    S.SUSPENDED,
+    S.UNKNOWN,
+)
 # NEW stands for "alive, as far as the venue has confirmed it": see `Order._settle`.
 _ALIVE: Final = {
     R.ACCEPTED: S.NEW,
@@ -92,6 +102,7 @@ class Effect(StrEnum):
     UNBOOKABLE = "UNBOOKABLE"
 
 
+_CHANGED, _HAS_FILLED = Effect.CHANGED, Effect.FILLED
 NO_CHANGE: Final = frozenset({Effect.DUPLICATE, Effect.ANOMALY, Effect.UNBOOKABLE})
 """What leaves the order as it was."""
 
@@ -135,7 +146,7 @@ class Order:
         intent = self.intent
         self.quantity, self.limit_ticks, self.stop_ticks = intent.quantity, intent.limit_ticks, intent.stop_ticks
         self.wanted = intent.quantity
-        if self.status is OrderStatus.PENDING_NEW and is_held(intent):
+        if self.status is _PENDING_NEW and is_held(intent):
             self.status = OrderStatus.SUSPENDED
 
     @property
@@ -146,7 +157,7 @@ class Order:
     @property
     def open_quantity(self) -> int:
         """Return what may still be filled, at its worst; 0 once closed, and 0 while it is held here (the gate sees it when it goes)."""
-        if not self.is_open or self.status is OrderStatus.SUSPENDED:
+        if not self.is_open or self.status is _SUSPENDED:
             return 0
         return self._most - self.filled_quantity
 
@@ -196,7 +207,7 @@ class Order:
         trade id, no lots, more than was ordered, a fee that is no number) is left out and returned as UNBOOKABLE: our position
         may then differ from the venue's, and the caller has to stop and say so.
         """
-        if report.kind is ReportKind.FILLED:
+        if report.kind is _FILL:
             return self._apply_fill(report)
         following = NEXT.get(self.status, {}).get(report.kind)
         if following is None:
@@ -204,13 +215,13 @@ class Order:
         if following is self.status in CLOSED or self._is_old_answer(report):
             self._remember_word(report)
             return Effect.DUPLICATE
-        self.is_acknowledged |= report.kind is ReportKind.ACCEPTED
-        self.is_triggered |= report.kind is ReportKind.TRIGGERED
+        self.is_acknowledged |= report.kind is _ACCEPTED
+        self.is_triggered |= report.kind is _TRIGGERED
         self._note(report)
         self._take_terms(report)
         self.status = following
         self._settle()
-        return Effect.CHANGED
+        return _CHANGED
 
     def knows(self, report: ExecutionReport) -> bool:
         """Return whether a report says again what was said before: applied, it would change nothing.
@@ -218,13 +229,13 @@ class Order:
         The first acknowledgement and the first answer to a change are news, also when they come behind the end. Nothing is known of
         an order that is UNKNOWN but its fills: what is said again is the evidence that ends it. A refused cancel is always news.
         """
-        if report.kind is ReportKind.FILLED:
+        if report.kind is _FILL:
             return bool(report.trade_id) and report.trade_id in self.trade_ids
-        if self.status is OrderStatus.UNKNOWN:
+        if self.status is _UNKNOWN:
             return False
         if report.kind in _ANSWERS:
             return self._is_old_answer(report)
-        if report.kind is ReportKind.ACCEPTED and not (self.is_acknowledged and report.venue_order_id in ("", self.venue_order_id)):
+        if report.kind is _ACCEPTED and not (self.is_acknowledged and report.venue_order_id in ("", self.venue_order_id)):
             return False
         return report.kind in _SAID_AGAIN and (self.status in CLOSED or not self._has_other_terms(report))
 
@@ -242,7 +253,7 @@ class Order:
 
     def _remember_word(self, report: ExecutionReport) -> None:
         """Remember what came behind the end of the order, so that it is news only once."""
-        self.is_acknowledged |= report.kind is ReportKind.ACCEPTED
+        self.is_acknowledged |= report.kind is _ACCEPTED
         if report.kind in _ANSWERS:
             self.answered_revision = max(self.answered_revision, report.revision)
 
@@ -259,10 +270,10 @@ class Order:
         self._note(report)
         # More than the old total: the change has happened, although nobody has said so yet.
         self.quantity = max(self.quantity, self.filled_quantity)
-        if not is_late and self.status is not OrderStatus.PENDING_CANCEL:
-            self.status = OrderStatus.NEW
+        if not is_late and self.status is not _PENDING_CANCEL:
+            self.status = _NEW
         self._settle()
-        return Effect.LATE_FILL if is_late else Effect.FILLED
+        return Effect.LATE_FILL if is_late else _HAS_FILLED
 
     def _is_old_answer(self, report: ExecutionReport) -> bool:
         return report.kind in _ANSWERS and report.revision <= self.answered_revision
@@ -274,15 +285,15 @@ class Order:
             self.quantity = self.quantity if report.quantity is None else max(report.quantity, self.filled_quantity)
             self.limit_ticks = self.limit_ticks if report.limit_ticks is None else report.limit_ticks
             self.stop_ticks = self.stop_ticks if report.stop_ticks is None else report.stop_ticks
-        if report.kind is ReportKind.REPLACED:
+        if report.kind is _REPLACED:
             self.wanted = self.wanted if report.quantity is None else report.quantity
-            self.terms_revision = self.terms_revision if self.status is OrderStatus.SUSPENDED else report.revision
+            self.terms_revision = self.terms_revision if self.status is _SUSPENDED else report.revision
         if report.kind in _ANSWERS:
             self.answered_revision = report.revision
             self.revision = max(self.revision, report.revision)
             if self.changing is not None and self.changing.revision <= report.revision:
                 self.changing = None
-        elif self.status is OrderStatus.UNKNOWN and report.quantity is not None and self._has_seen_change(report):
+        elif self.status is _UNKNOWN and report.quantity is not None and self._has_seen_change(report):
             self.changing = None  # asked what became of it, the venue tells the terms: that is the answer
 
     def _has_seen_change(self, report: ExecutionReport) -> bool:
@@ -293,8 +304,8 @@ class Order:
     def _settle(self) -> None:
         """Bring the status in line with what is filled and what is asked for; NEW becomes as much as the venue has confirmed."""
         if self.filled_quantity >= self._most:
-            self.status = OrderStatus.FILLED
-        elif self.status is OrderStatus.NEW:
+            self.status = _FILLED
+        elif self.status is _NEW:
             self.status = self._alive()
 
     def _alive(self) -> OrderStatus:
@@ -302,7 +313,7 @@ class Order:
             return OrderStatus.PENDING_REPLACE
         if self.filled_quantity:
             return OrderStatus.PARTIALLY_FILLED
-        return OrderStatus.NEW if self.is_acknowledged else OrderStatus.PENDING_NEW
+        return _NEW if self.is_acknowledged else _PENDING_NEW
 
     def _note(self, report: ExecutionReport) -> None:
         self.venue_order_id = report.venue_order_id or self.venue_order_id

@@ -10,6 +10,7 @@ from framework.messages import SubmitOrder
 from framework.model import NS_PER_S, OrderType, Side
 
 MINUTE_NS: Final = 60 * NS_PER_S
+_MARKET: Final = OrderType.MARKET
 
 
 class Window:
@@ -104,4 +105,4 @@ class Recent:
 
 def _price(order: SubmitOrder) -> int | None:
     """Return the limit that was asked for: a market order of the journal has one that the gate gave it."""
-    return None if order.order_type is OrderType.MARKET else order.limit_ticks
+    return None if order.order_type is _MARKET else order.limit_ticks
