@@ -17,7 +17,7 @@ from framework.clock import EventClock
 from framework.kernel.bus import EventBus
 from framework.market.catalogue.reading import open_market
 from framework.market.market_data import MarketData
-from framework.messages import BookSnapshot, MarketEvent, Message, SessionChanged, TradeTick
+from framework.messages import BookSnapshot, MarketEvent, Message, TradeTick
 from framework.model import Instrument, Side
 from framework.progress import Progress
 from framework.window import LEVELS, Int64Array
@@ -29,10 +29,9 @@ _NEVER_NS: Final = 1 << 62
 _NOTHING: Final = (0,) * LEVELS
 
 
-Sessions = tuple[tuple[int, SessionChanged], ...]
-Instant = tuple[int, int, int, Sequence[Message], BookSnapshot | None, Sessions]
-"""What is heard at one time: that time in ns, the place of its first event and the place behind its last one, trades and words in order,
-the newest book, and the words that a venue minds, with their places."""
+Instant = tuple[int, int, Sequence[Message], BookSnapshot | None, Sequence[Message]]
+"""What is heard at one time: that time in ns, the place behind its last event, trades and words in order, the newest book; and every
+event in order, where that is anything else than trades and then a book."""
 
 
 class MarketColumns(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,36 +58,35 @@ class MarketColumns(msgspec.Struct, frozen=True, kw_only=True):
         """Return how many events passed the checks of the market, as a whole run counts them."""
         return int((self.kinds <= PASSED).sum())
 
-    def parts(self, *, with_trades: bool = True) -> Iterator[tuple[int, Iterator[Instant]]]:
-        """Yield all instants in parts, each with the place behind its last event; trades are left out where nobody wants them."""
+    def parts(self) -> Iterator[tuple[int, Iterator[Instant]]]:
+        """Yield all instants in parts, each with the place behind its last event."""
         for begin in range(0, len(self.starts) - 1, CHUNK):
             starts = self.starts[begin : begin + CHUNK + 1].tolist()
             if len(starts) > 1:
-                yield starts[-1], self._instants(starts, with_trades=with_trades)
+                yield starts[-1], self._instants(starts)
 
-    def _instants(self, starts: list[int], *, with_trades: bool) -> Iterator[Instant]:
+    def _instants(self, starts: list[int]) -> Iterator[Instant]:
         kinds, places = self.kinds[starts[0] : starts[-1]], self.places[starts[0] : starts[-1]]
         books, book_ends = _made(kinds == BOOK, places, starts, self.books)
-        heard: list[Sequence[Message]] = [()] * (len(starts) - 1)
-        if with_trades:
-            ticks, ends = _made(kinds == TRADE, places, starts, self.trade_ticks)
-            heard = [ticks[first:last] for first, last in pairwise(ends)]
+        ticks, tick_ends = _made(kinds == TRADE, places, starts, self.trade_ticks)
+        heard: list[Sequence[Message]] = [ticks[first:last] for first, last in pairwise(tick_ends)]
         newest = [books[last - 1] if last > first else None for first, last in pairwise(book_ends)]
-        words: list[Sessions] = [()] * len(heard)
-        for number in {bisect_right(starts, event + starts[0]) - 1 for event in np.flatnonzero(kinds > TRADE).tolist()}:
-            first, last = starts[number], starts[number + 1]
-            heard[number], words[number] = self._heard(first, last, heard[number]), self._sessions(first, last)
-        return zip(self.times[starts[:-1]].tolist(), starts, starts[1:], heard, newest, words, strict=False)
+        mixed: list[Sequence[Message]] = [()] * len(heard)
+        # Seldom: a word, or a book with something behind it in the same instant.
+        odd = kinds != TRADE
+        odd[np.asarray(starts[1:]) - starts[0] - 1] &= kinds[np.asarray(starts[1:]) - starts[0] - 1] > TRADE
+        for number in {bisect_right(starts, event + starts[0]) - 1 for event in np.flatnonzero(odd).tolist()}:
+            in_order = self._in_order(starts[number], starts[number + 1], heard[number])
+            heard[number], mixed[number] = [one for one in in_order if type(one) is not BookSnapshot], in_order
+        return zip(self.times[starts[:-1]].tolist(), starts[1:], heard, newest, mixed, strict=True)
 
-    def _heard(self, first: int, last: int, ticks: Sequence[Message]) -> list[Message]:
-        """Return the words of an instant among its trades (none: they are not wanted)."""
-        of_trades, least = iter(ticks), TRADE if ticks else TRADE + 1
+    def _in_order(self, first: int, last: int, ticks: Sequence[Message]) -> list[Message]:
+        of_trades = iter(ticks)
         pairs = zip(self.kinds[first:last].tolist(), self.places[first:last].tolist(), strict=True)
-        return [next(of_trades) if kind == TRADE else self.others[place] for kind, place in pairs if kind >= least]
-
-    def _sessions(self, first: int, last: int) -> Sessions:
-        others = [(event, self.others[self.places[event]]) for event in range(first, last) if self.kinds[event] > TRADE]
-        return tuple((event, other) for event, other in others if isinstance(other, SessionChanged))
+        return [
+            next(of_trades) if kind == TRADE else self.books(place, place + 1)[0] if kind == BOOK else self.others[place]
+            for kind, place in pairs
+        ]
 
     def books(self, first: int, last: int) -> list[BookSnapshot]:
         """Return the books of the places from `first` to before `last`."""

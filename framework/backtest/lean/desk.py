@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -27,6 +27,10 @@ from framework.model import Instrument, OrderStatus, OrderType
 from framework.trading.orders import NO_CHANGE, REPLACEABLE, Order, is_held
 from framework.trading.portfolio import Portfolio, fill_of
 from framework.venues.port import Venue
+
+# Bound once: as `ReportKind.FILLED` a word is looked up in 0.2 us (Python 3.11).
+_FILLED: Final = ReportKind.FILLED
+_PENDING_CANCEL: Final = OrderStatus.PENDING_CANCEL
 
 
 class LeanDesk:
@@ -59,7 +63,7 @@ class LeanDesk:
     def cancel_all(self) -> None:
         """Ask the venue to cancel what is open, but for what it was asked for already."""
         for order in tuple(self.open.values()):
-            if order.status is not OrderStatus.PENDING_CANCEL:
+            if order.status is not _PENDING_CANCEL:
                 self._cancel(order)
 
     # --- commands ------------------------------------------------------------------------------------------------------------
@@ -122,11 +126,11 @@ class LeanDesk:
         if order is None or order.apply(report) in NO_CHANGE:
             return
         self._tell(order.update())
-        if report.kind is ReportKind.FILLED:
+        if report.kind is _FILLED:
             self._book(order.intent, report)
         if not order.is_open:
             del self.open[report.client_order_id]
-            if report.kind is not ReportKind.FILLED:  # it ended short of its quantity: to send it again is no duplicate
+            if report.kind is not _FILLED:  # it ended short of its quantity: to send it again is no duplicate
                 self.gate.recent.forget(order.intent.strategy_id, order.intent.instrument_id, report.client_order_id)
 
     def _book(self, intent: SubmitOrder, report: ExecutionReport) -> None:

@@ -20,10 +20,9 @@ from typing import Final
 
 from framework.backtest.engine import OFF, Plan, Run, Source
 from framework.backtest.lean.allowed import check_lean
-from framework.backtest.lean.columns import Instant, MarketColumns, Sessions, read_columns
+from framework.backtest.lean.columns import Instant, MarketColumns, read_columns
 from framework.backtest.lean.desk import LeanDesk
 from framework.backtest.lean.dom import LazyDom
-from framework.backtest.lean.matching import CompiledEngine
 from framework.backtest.tape import Tape
 from framework.clock import EventClock
 from framework.errors import StartRefused, TidebookError
@@ -44,7 +43,9 @@ from framework.operations.reporting import mid_of
 from framework.operations.trading_process import WIND_DOWN_S
 from framework.progress import Progress
 from framework.strategy import IdSequence, StrategyActor, StrategyContext, overrides
+from framework.venues.matching import MatchingEngine
 from framework.venues.paper import PaperVenue
+from framework.venues.queue_models import queue_model
 
 COLLECT_AFTER: Final = 50_000
 NOTHING: Final = Source(kind=OFF)
@@ -120,7 +121,7 @@ class _LeanRun:
         self._clock = EventClock(int(columns.times[0]) if len(columns.times) else 0)
         self._tape = Tape()
         self._bus = _Mail(self._tape)
-        self._engine = CompiledEngine(columns, plan.settings.paper)
+        self._engine = MatchingEngine(queue_model(plan.settings.paper))
         self._venue = PaperVenue(plan.settings.paper, [instrument], engines={instrument.instrument_id: self._engine})
         self._desk = LeanDesk(self._venue, self._clock, instrument, plan.settings.risk)
         self._gate = self._desk.gate
@@ -171,19 +172,16 @@ class _LeanRun:
         columns = self._columns
         # As with a feed on the clock: the next instant has its place before whatever is sent at this one.
         self._ticket = self._clock.ticket()
-        for last, instants in columns.parts(with_trades=self._wants_trades or self._gate.minds_trades):
+        for last, instants in columns.parts():
             self._replay_part(instants)
             on_progress("trading", last / len(columns.times))
 
     def _replay_part(self, instants: Iterable[Instant]) -> None:
-        clock, engine, gate, dom, commands = self._clock, self._engine, self._gate, self._dom, self._bus.commands
-        for time_ns, first, last, heard, book, sessions in instants:
+        clock, gate, dom, commands, match = self._clock, self._gate, self._dom, self._bus.commands, self._match
+        for time_ns, last, heard, book, mixed in instants:
             clock.run_before(time_ns, self._ticket)
             self._ticket = clock.ticket()
-            if sessions:
-                self._match_with_sessions(first, last, sessions)
-            elif fills := engine.on_rows(first, last):
-                self._venue.execute(fills)
+            match(heard, book, mixed)
             if heard:
                 self._listen(heard)
             dom.upto = last
@@ -194,12 +192,19 @@ class _LeanRun:
             if book is not None:
                 self._tell(book)
 
-    def _match_with_sessions(self, first: int, last: int, sessions: Sessions) -> None:
-        for place, session in sessions:
-            self._venue.execute(self._engine.on_rows(first, place))
-            self._venue.on_market(session)
-            first = place + 1
-        self._venue.execute(self._engine.on_rows(first, last))
+    def _match(self, heard: Sequence[Message], book: BookSnapshot | None, mixed: Sequence[Message]) -> None:
+        """Let the venue see an instant: as `PaperVenue.on_market` for each of its events, without a look at what each one is."""
+        engine, venue = self._engine, self._venue
+        if mixed:
+            for event in mixed:
+                venue.on_market(event)  # type: ignore[arg-type]
+            return
+        if heard and engine.resting:
+            for tick in heard:
+                if fills := engine.on_trade(tick):  # type: ignore[arg-type]
+                    venue.execute(fills)
+        if book is not None and (fills := engine.on_book(book)):
+            venue.execute(fills)
 
     def _listen(self, heard: Sequence[Message]) -> None:
         gate, strategy, wants_trades = self._gate, self._strategy, self._wants_trades

@@ -19,6 +19,7 @@ from framework.trading.orders import Order
 from framework.trading.risk.windows import MINUTE_NS, Recent, Window
 
 ZERO: Final = Decimal(0)
+_BUY: Final = Side.BUY
 _MONEY: Final = (
     "max_order_notional",
     "max_notional_per_minute",
@@ -55,8 +56,6 @@ class LeanGate:
         self.book: BookSnapshot | None = None
         self.trade: TradeTick | None = None
         self.is_open = self.is_sound = True
-        self.minds_trades = bool(limits.last_trade_collar_ticks)
-        """Whether it asks for the last trade."""
 
     def denial(self, order: SubmitOrder, position: int, open_orders: Mapping[str, Order], now_ns: int, *, is_change: bool = False) -> str:
         """Return the code and the numbers of the first check that fails, empty if none does."""
@@ -121,7 +120,7 @@ class LeanGate:
         assert book is not None
         edge = int(self._limits.price_collar_ticks)
         own = _best_resting(open_orders, side.opposite) if self._limits.prevent_self_trade else None
-        if side is Side.BUY:
+        if side is _BUY:
             limit = book.ask_ticks[0] + edge
             return limit if own is None else min(limit, own - 1)
         limit = book.bid_ticks[0] - edge
@@ -173,7 +172,7 @@ class LeanGate:
         if own is None:
             return ""
         limit = self.marketable_limit(side, open_orders) if limit_ticks is None else limit_ticks
-        reach = book.ask_ticks[0] if side is Side.BUY else book.bid_ticks[0]
+        reach = book.ask_ticks[0] if side is _BUY else book.bid_ticks[0]
         is_clear = (limit - reach if limit_ticks is None else own - limit - side.sign) * side.sign >= 0
         return "" if is_clear else f"SELF_TRADE own={own} limit_ticks={limit}"
 
