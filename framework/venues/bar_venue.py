@@ -8,11 +8,11 @@ from typing import Any
 
 from framework.config import PaperConfig
 from framework.messages import ReportKind
-from framework.model import Instrument, Side, TimeInForce
+from framework.model import NS_PER_S, Instrument, Side, TimeInForce
 from framework.venues.bar_matching import BarEngine, HeldStop
 from framework.venues.matcher import OpenOrder
 from framework.venues.matching import MatchingEngine
-from framework.venues.open_orders import IDS_REMEMBERED, OpenOrders
+from framework.venues.open_orders import OpenOrders
 from framework.venues.paper import PaperVenue
 from framework.venues.queue_models import queue_model
 
@@ -26,7 +26,6 @@ class BarDesk(OpenOrders):
         super().__init__(*args, **settings)
         self._may_trade = may_trade
         self._waiting: dict[str, OpenOrder] = {}
-        self._told: dict[str, int] = {}
 
     def _place(self, order: OpenOrder) -> None:
         if self._may_trade(order):
@@ -51,15 +50,6 @@ class BarDesk(OpenOrders):
         else:
             super()._place(order)
 
-    def has_news(self, client_order_id: str) -> bool:
-        """Return whether more is to be said about an order than at the last question, which this is."""
-        said = self._said.count(client_order_id)
-        is_new = not said or self._told.get(client_order_id) != said
-        self._told[client_order_id] = said
-        if len(self._told) > IDS_REMEMBERED:
-            del self._told[next(iter(self._told))]
-        return is_new
-
     def has_any(self, instrument_id: str) -> bool:
         """Return whether an order of the instrument is open."""
         return any(order.intent.instrument_id == instrument_id for order in self._orders.values())
@@ -76,6 +66,8 @@ class BarVenue(PaperVenue):
     """
 
     _desk: BarDesk
+    sweep_ns = 3_600 * NS_PER_S
+    """How often we are asked about every open order: nothing gets lost in here, and orders are open for many bars."""
 
     def __init__(self, settings: PaperConfig, instruments: Sequence[Instrument], in_bars: Iterable[str]) -> None:
         self._bar_engines = {instrument_id: BarEngine(settings) for instrument_id in in_bars}
@@ -88,15 +80,6 @@ class BarVenue(PaperVenue):
     def stops(self, instrument_id: str) -> list[HeldStop]:
         """Return the stops of an instrument that are held on our side."""
         return [HeldStop(*one) for one in self.held_stops(instrument_id)]
-
-    def reconcile(self, client_order_ids: Sequence[str], *question: int) -> None:
-        """Say again what was said about each order, unless that was asked before and nothing was said since: nothing gets lost in here.
-
-        Execution asks about every open order four times a minute, and orders are open for many bars.
-        """
-        wanted = tuple(name for name in client_order_ids if self._desk.has_news(name))
-        if wanted:
-            super().reconcile(wanted, *question)
 
     def is_busy(self, instrument_id: str) -> bool:
         """Return whether the way of a bar matters: an order is open here or held as a stop, or there is a position."""

@@ -232,16 +232,6 @@ def test_other_instruments_keep_their_books_and_all_events_come_in_order_of_time
     assert sum(isinstance(event, Bar) for event in rig.events) == 3
 
 
-def test_a_question_is_answered_again_only_when_there_is_news() -> None:
-    rig = Rig([bar(0), bar(1), bar(2)])
-    rig.at(bar(0).ts_event, lambda: rig.send(Side.BUY, 1, 50))
-    for number in range(3):
-        rig.at(bar(1).ts_event + number * NS_PER_S, lambda: rig.venue.reconcile(["o1", "never"]))
-    rig.run()
-    assert rig.said("o1") == [ReportKind.ACCEPTED, ReportKind.RESTATED, ReportKind.ACCEPTED]
-    assert rig.said("never") == [ReportKind.CANCELED] * 3
-
-
 PRICES = st.lists(st.integers(80, 120), min_size=4, max_size=4).map(lambda p: (p[0], max(p), min(p), p[3]))
 ORDERS = st.lists(
     st.tuples(st.floats(0, 9), st.sampled_from(Side), st.one_of(st.none(), st.integers(80, 120)), st.integers(1, 30)), max_size=10
