@@ -21,13 +21,22 @@ import msgspec
 from framework.dataset.parts import sync_directory
 from framework.errors import ConfigError, StorageError
 from framework.market.catalogue.index import STAGING, Catalogue, Entry, Index, Listed, Origin
-from framework.market.catalogue.row_checks import CROSSED, RowChecks, places_of, refusal_of_backwards, refusal_of_crossed, rows_of
+from framework.market.catalogue.row_checks import (
+    CROSSED,
+    RowChecks,
+    places_of,
+    refusal_of_backwards,
+    refusal_of_crossed,
+    rows_of,
+    together_in_rows,
+)
+from framework.market.catalogue.row_merging import merged_in_time
 from framework.market.catalogue.sessions import Sessions, year_of
 from framework.market.catalogue.writing import EntryWriter, Place
 from framework.market.feed import arrival_ns, merge_in_time
 from framework.market.formats import read_all
 from framework.market.formats.databento import Definition
-from framework.market.formats.rows import InRows
+from framework.market.formats.rows import Rows
 from framework.market.formats.source import Chain, Source, groups_of, holds, instruments_of, one_after_the_other
 from framework.messages import Bar, BookSnapshot, MarketEvent
 from framework.model import Instrument
@@ -96,8 +105,10 @@ class _Staging:
 
     def stage(self, group: list[Chain]) -> None:
         """Write the events of one group of instruments. Raises what `import_files` does."""
-        if len(group) == 1 and all(isinstance(source, InRows) for source in group[0]):
-            self._stage_rows(group[0])
+        together = together_in_rows(group)
+        if together:
+            for chains in together:
+                self._stage_rows(chains)
         else:
             for event in merge_in_time([self._checked(chain) for chain in group]):
                 writer = self._writer_at(self._place_of(event))
@@ -110,15 +121,18 @@ class _Staging:
             for source in chain:
                 self._notes.update(getattr(source, "notes", {}))
 
-    def _stage_rows(self, chain: Chain) -> None:
-        checks = RowChecks(self._instruments, is_skipping=self._options.on_crossed == "skip")
-        for source, found in rows_of(chain):
-            self._on_share(sum(one.read_share for one in self._sources) / len(self._sources), source.path.name)
-            rows = checks.sound(source.path, found)
+    def _stage_rows(self, chains: list[Chain]) -> None:
+        for rows in merged_in_time([self._sound_rows(chain) for chain in chains]) if len(chains) > 1 else self._sound_rows(chains[0]):
             for place, part in places_of(rows, self._sessions[rows.instrument_id]):
                 writer = self._writer_at(place)
                 if isinstance(writer, EntryWriter):
                     writer.append_rows(part)
+
+    def _sound_rows(self, chain: Chain) -> Iterator[Rows]:
+        checks = RowChecks(self._instruments, is_skipping=self._options.on_crossed == "skip")
+        for source, found in rows_of(chain):
+            self._on_share(sum(one.read_share for one in self._sources) / len(self._sources), source.path.name)
+            yield checks.sound(source.path, found)
         self._notes.update({CROSSED: checks.crossed})
 
     def _writer_at(self, place: Place) -> EntryWriter | Place:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ from framework.errors import ConfigError
 from framework.market.catalogue.sessions import Sessions, year_end_of, year_of
 from framework.market.catalogue.writing import Place
 from framework.market.formats.rows import InRows, Rows
-from framework.market.formats.source import Chain, Continues, Source
+from framework.market.formats.source import Chain, Continues, Source, holds
 from framework.model import Instrument
 from framework.window import Int64Array
 
@@ -45,6 +45,21 @@ class RowChecks:
         self._last_ns[rows.instrument_id] = int(rows.arrivals[-1])
         self.crossed += len(crossed)
         return rows.without(crossed) if len(crossed) else rows
+
+
+def together_in_rows(group: Sequence[Chain]) -> list[list[Chain]]:
+    """Return the chains of a group that go into one entry together, if all of them can come as rows; else none.
+
+    Bars have entries of their own. Others are merged in time, which rows of several instruments in one file cannot be.
+    """
+    sources = [source for chain in group for source in chain]
+    if not all(isinstance(source, InRows) for source in sources):
+        return []
+    bars = [chain for chain in group if holds(chain[0]) == "bars"]
+    others = [chain for chain in group if holds(chain[0]) != "bars"]
+    if len(others) > 1 and any(len(source.instruments) > 1 for source in sources):
+        return []
+    return [*([others] if others else []), *([chain] for chain in bars)]
 
 
 def rows_of(chain: Chain) -> Iterator[tuple[Source, Rows]]:

@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 
 from framework.errors import ConfigError
 from framework.market.catalogue import writing
+from framework.market.catalogue.importing import ImportOptions, import_files
+from framework.market.catalogue.index import Catalogue
+from framework.market.catalogue.reading import open_market
 from framework.market.catalogue.row_checks import RowChecks, places_of
+from framework.market.catalogue.row_merging import merged_in_time
 from framework.market.catalogue.sessions import Sessions, year_end_of, year_of
 from framework.market.catalogue.writing import EntryWriter, Place
+from framework.market.feed import merge_in_time
+from framework.market.formats import open_feed
 from framework.market.formats.recording import events_in
 from framework.market.formats.rows import Books, Halts, Levels, Rows, Trades, bar_rows, merged
 from framework.model import NS_PER_S, Instrument
@@ -112,3 +118,38 @@ def test_of_a_crossed_book_and_a_step_back_the_first_is_said() -> None:
         checks().sound(Path("a.csv"), rows_at([1, 0, 0], [1, 0, 0], ask=100))
     with pytest.raises(ConfigError, match="line 0: the book is crossed"):
         checks().sound(Path("a.csv"), rows_at([1, 0, 0], [0, 0, 0], ask=100))
+
+
+TIMES = st.lists(st.integers(0, 8), max_size=25).map(sorted)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(TIMES, st.integers(1, 9)), min_size=2, max_size=3))
+def test_rows_of_several_files_are_merged_as_their_events(streams: list[tuple[list[int], int]]) -> None:
+    whole = [rows_at([float(at) for at in times], [1] * len(times), first=100 * number) for number, (times, _) in enumerate(streams)]
+    blocks = [
+        iter([one.part(begin, min(begin + size, len(one))) for begin in range(0, len(one), size)])
+        for one, (_, size) in zip(whole, streams, strict=True)
+    ]
+
+    found = [event for rows in merged_in_time(blocks) for event in events_in(rows.batch)]
+
+    assert found == list(merge_in_time([list(events_in(one.batch)) for one in whole]))
+
+
+def test_books_and_trades_of_two_files_are_one_entry(tmp_path: Path) -> None:
+    head = "exchange,symbol,timestamp,local_timestamp,"
+    at = 1_720_000_000_000_000
+    books = [
+        f"binance-futures,BTCUSDT,{at + n},{at + n},true,{'bid' if n % 2 else 'ask'},{60_000 + (n % 2 == 0)}.0,0.001" for n in range(9)
+    ]
+    trades = [f"binance-futures,BTCUSDT,{at + n},{at + n},{n},buy,60001.0,0.002" for n in range(0, 9, 2)]
+    (tmp_path / "books.csv").write_text("\n".join([f"{head}is_snapshot,side,price,amount", *books]) + "\n")
+    (tmp_path / "trades.csv").write_text("\n".join([f"{head}id,side,price,amount", *trades]) + "\n")
+    paths = [tmp_path / name for name in ("books.csv", "trades.csv")]
+    catalogue = Catalogue(tmp_path / "catalogue")
+
+    (entry,) = import_files(catalogue, paths, ImportOptions()).imported
+
+    assert list(open_market([entry.key], catalogue).read()) == list(open_feed(paths).read())
+    assert (entry.books, entry.trades) == (9, 5)
