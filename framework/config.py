@@ -212,7 +212,10 @@ class AccountLimits(ScopeLimits):
 
 
 class RiskLimits(ScopeLimits):
-    """Limits of the risk gate (`docs/risk.md`). Those of `ScopeLimits` here are for each strategy; the tightest of all scopes rules."""
+    """Limits of the risk gate (`docs/risk.md`). Those of `ScopeLimits` here are for each strategy; the tightest of all scopes rules.
+
+    `on_quarantine` says what becomes of the orders and the position of a strategy that raised.
+    """
 
     max_order_quantity: Count = 10
     max_position: Count = 20
@@ -231,6 +234,7 @@ class RiskLimits(ScopeLimits):
     day_starts_hour_utc: HourOfDay = 0.0
     session_ends_hour_utc: HourOfDay = 21.0
     flat_before_session_end_s: Annotated[float, Field(ge=0, lt=86_400, allow_inf_nan=False)] = 0.0
+    on_quarantine: Literal["keep_exits", "cancel_all", "flatten"] = "keep_exits"
     account: AccountLimits = AccountLimits()
     strategies: dict[StrategyName, ScopeLimits] = {}
     instruments: dict[InstrumentId, ScopeLimits] = {}

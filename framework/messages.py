@@ -484,7 +484,7 @@ class TradingStateChanged(Message, frozen=True, kw_only=True, gc=False):
 
 
 class StrategyQuarantined(Message, frozen=True, kw_only=True, gc=False):
-    """A strategy raised; it no longer runs and its orders are being cancelled."""
+    """A strategy raised; it no longer runs, and its orders are dealt with as `risk.on_quarantine` says."""
 
     strategy_id: str
     ts_event: int

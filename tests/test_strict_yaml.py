@@ -63,7 +63,7 @@ def test_an_unknown_nested_key_is_named_with_its_path() -> None:
     assert complaint(text) == (
         "f.yaml:3:3: paper.maker_fees: found an unknown key; allowed order_latency_ms, response_latency_ms, "
         "feed_latency_ms, latency_spread, latency_seed, latency_profile, queue_model, queue_power, maker_fee, taker_fee, "
-        "own_process, cash, margins; did you mean maker_fee?"
+        "bar_fills, bar_slippage_ticks, bar_through_ticks, bar_volume_share, own_process, cash, margins; did you mean maker_fee?"
     )
 
 

@@ -83,9 +83,7 @@ class ExecutionActor(Actor):
         )
         # A venue that loses nothing may ask to be asked more rarely.
         sweep_ns = getattr(venue, "sweep_ns", SWEEP_NS)
-        self.watch = Watch(
-            clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits, sweep_ns=sweep_ns
-        )
+        self.watch = Watch(clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits, sweep_ns=sweep_ns)
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SubmitOrder: self._on_submit,
             SubmitList: self._on_list,
@@ -197,9 +195,9 @@ class ExecutionActor(Actor):
         """Ask the venue to cancel all open orders (of one strategy) that it was not asked to cancel yet; return how many those are."""
         return self._cancel(self.mine(strategy_id))
 
-    def cancel_entries(self) -> int:
-        """Ask the venue to cancel all open orders but those that protect a position; return how many were asked for."""
-        return self._cancel([order for order in self.mine() if not self.blotter.protects(order)])
+    def cancel_entries(self, strategy_id: str | None = None) -> int:
+        """Ask the venue to cancel all open orders (of one strategy) but those that protect a position; return how many were asked for."""
+        return self._cancel([order for order in self.mine(strategy_id) if not self.blotter.protects(order)])
 
     def protection(self, strategy_id: str, instrument_id: str) -> tuple[OrderUpdated, ...]:
         """Return the open orders that protect a position of a strategy."""
@@ -298,7 +296,14 @@ class ExecutionActor(Actor):
         self._bus.publish(msgspec.structs.replace(order.update(), reason=str(denied), ts_event=now_ns))
 
     def _on_quarantined(self, event: StrategyQuarantined) -> None:
-        self.cancel_all(event.strategy_id)
+        """Take back what a strategy that raised has open: its entries, or everything, or its position too. A halt keeps nothing."""
+        wanted = self.gate.limits.config.on_quarantine
+        if wanted == "keep_exits" and self.state is not TradingState.HALTED:
+            self.cancel_entries(event.strategy_id)
+        else:
+            self.cancel_all(event.strategy_id)
+        if wanted == "flatten":
+            self.watch.flatten(f"{event.strategy_id} is quarantined", event.strategy_id)
 
     def _on_report(self, report: ExecutionReport) -> None:
         if not is_recordable(report):

@@ -74,6 +74,8 @@ class Watch:
         self._number = 0
         self._session_day = -1
         self.flattening = ""
+        self._flattened: set[str] | None = None
+        """Whose positions are being closed; None: everybody's."""
 
     def number_from(self, last: int) -> None:
         """Number flattening orders behind the last one that was ever used."""
@@ -140,8 +142,14 @@ class Watch:
         self._look_at_session(now_ns)
         self.arm()
 
-    def flatten(self, reason: str) -> None:
-        """Close every position, as soon as no open order stands in the way."""
+    def flatten(self, reason: str, strategy_id: str | None = None) -> None:
+        """Close every position, or those of one strategy, as soon as no open order stands in the way."""
+        if strategy_id is None:
+            self._flattened = None
+        elif not self.flattening:
+            self._flattened = {strategy_id}
+        elif self._flattened is not None:
+            self._flattened |= {strategy_id}
         self.flattening = reason
         self._note("flatten", reason)
         self._flatten()
@@ -204,8 +212,8 @@ class Watch:
     def _flatten(self) -> None:
         if not self.flattening:
             return
-        held = {key: one for key, one in self._blotter.portfolio.positions().items() if one.quantity}
-        if not held and not self._desk.mine():
+        held = {key: one for key, one in self._blotter.portfolio.positions().items() if one.quantity and self._is_flattened(key[0])}
+        if not held and not any(self._is_flattened(order.intent.strategy_id) for order in self._desk.mine()):
             self._note("flat", self.flattening)
             self.flattening = ""
             return
@@ -213,6 +221,9 @@ class Watch:
         for (strategy_id, instrument_id), position in held.items():
             if (strategy_id, instrument_id) not in busy:
                 self._close(strategy_id, instrument_id, position.quantity)
+
+    def _is_flattened(self, strategy_id: str) -> bool:
+        return self._flattened is None or strategy_id in self._flattened
 
     def _close(self, strategy_id: str, instrument_id: str, lots: int) -> None:
         self._number += 1

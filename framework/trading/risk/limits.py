@@ -119,8 +119,8 @@ class LimitBook:
 
 
 def limits_digest(config: RiskLimits) -> str:
-    """Return the SHA-256 of limits as they were configured."""
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+    """Return the SHA-256 of limits as they were configured; what becomes of a quarantined strategy is none."""
+    return hashlib.sha256(config.model_dump_json(exclude={"on_quarantine"}).encode()).hexdigest()
 
 
 def _numbers(settings: Settings) -> dict[str, Number]:
