@@ -14,13 +14,15 @@ import numba
 from numba import types
 
 from framework.backtest.compiled.allowed import check_compiled
+from framework.backtest.compiled.cache import drop_stale
 from framework.backtest.compiled.host import desk_of, host_of, limits_of, roomier
-from framework.backtest.compiled.layout import GROW, TOO_MANY_COMMANDS, Host
+from framework.backtest.compiled.layout import GROW, TOO_MANY_COMMANDS, Host, point
 from framework.backtest.compiled.loop import play, wind_down
 from framework.backtest.compiled.reasons import CODES
 from framework.backtest.compiled.tape import CompiledTape, Left
 from framework.backtest.engine import OFF, Plan, Run, Source
 from framework.backtest.lean.columns import MarketColumns
+from framework.backtest.lean.compiled import match
 from framework.backtest.lean.kept import columns_of
 from framework.errors import ConfigError, StartRefused
 from framework.model import NS_PER_S
@@ -28,6 +30,7 @@ from framework.operations.options import Summary
 from framework.operations.trading_process import WIND_DOWN_S
 from framework.progress import Progress
 from framework.strategy.compiled import CompiledStrategy
+from framework.strategy.compiled.verbs import submit
 from framework.strategy.compiled.views import MOST_COMMANDS, NO_LEVELS, NO_TRADE, SENT, Market, empty_orders
 from framework.trading.portfolio import MICRO, Position
 
@@ -80,6 +83,7 @@ def _loop_for(function: Any, state_type: Any, host_type: Any) -> Loop:
     orders_type = _type_of(empty_orders(1))
     market_type = _type_of(Market(0, 0, 0, 0, 0, NO_LEVELS, NO_TRADE, 0, 0, 0.0, True, True))  # noqa: FBT003 (samples of the types)
     signature = types.none(market_type, orders_type, state_type)
+    drop_stale((function, play, match, submit))
     function.compile(signature)
     loop = (types.FunctionType(signature), state_type, orders_type, *host_type)
     play.compile(loop)
@@ -100,9 +104,10 @@ class _CompiledRun:
         self._state = deployed.first_state(parameters)
         self._orders = empty_orders(FIRST_ROOM)
         self._host: Host = host_of(columns, plan.settings.paper)
-        self._desk = desk_of(columns, hears=deployed.hears, interval_ns=deployed.interval_ns(parameters))
+        self._desk = desk_of(columns, plan.settings.paper, hears=deployed.hears, interval_ns=deployed.interval_ns(parameters))
         self._limits = limits_of(plan.settings.risk, columns.instrument)
-        of_host = tuple(_type_of(one) for one in (self._host, self._desk, self._limits))
+        point(self._desk, self._host)
+        of_host = tuple(_type_of(one) for one in (self._desk, self._limits))
         self._loop = _loop_for(deployed.on_event, _type_of(self._state), of_host)
 
     @property
@@ -122,7 +127,7 @@ class _CompiledRun:
         name = self._plan.deployment.file.name
         while True:
             try:
-                found = self._loop.entry(self._loop.function, self._state, self._orders, self._host, self._desk, self._limits)
+                found = self._loop.entry(self._loop.function, self._state, self._orders, self._desk, self._limits)
             # The place of the actor loop: what a strategy raises ends the run, in words.
             except Exception as exc:
                 raise StartRefused(f"strategy {name} raised: {type(exc).__name__}: {exc}") from exc
@@ -135,16 +140,17 @@ class _CompiledRun:
 
     def _wind_down(self) -> None:
         until_ns = int(self._desk["now_ns"]) + round(WIND_DOWN_S * NS_PER_S)
-        while wind_down(self._orders, self._host, self._desk, self._limits, until_ns) == GROW:
+        while wind_down(self._orders, self._desk, self._limits, until_ns) == GROW:
             self._make_room()
 
     def _make_room(self) -> None:
         self._orders, self._host = roomier(self._orders, self._host, self._desk, self._plan.settings.paper)
+        point(self._desk, self._host)
 
     # --- the end -------------------------------------------------------------------------------------------------------------
 
     def _left(self) -> Left:
-        desk, tables, orders = self._desk, self._host.tables, self._orders
+        desk, tables, orders = self._desk, self._host, self._orders
         return Left(
             self._columns,
             self._plan.settings,
@@ -197,7 +203,7 @@ class _CompiledRun:
         return float(levels[row, 0, 0] + levels[row, 2, 0]) / 2
 
     def _counters(self) -> dict[str, int]:
-        desk, denials = self._desk, self._host.tables.denials
+        desk, denials = self._desk, self._host.denials
         found = {"execution_orders": int(desk["sent"]), "execution_denied": int(desk["denied"]), "execution_fills": int(desk["fills"])}
         for code, name in CODES.items():
             if denials[code]:

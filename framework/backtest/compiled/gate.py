@@ -7,7 +7,8 @@ from typing import Any
 from numba import njit
 
 from framework.backtest.compiled import reasons as why
-from framework.backtest.compiled.layout import IS_CHANGING, NEW_LIMIT, NEW_LOTS, Host, Tables
+from framework.backtest.compiled.layout import IS_CHANGING, NEW_LIMIT, NEW_LOTS
+from framework.backtest.compiled.memory import cancels_of, facts_of, levels_of, notes_of, open_orders_of, trades_of
 from framework.model import NS_PER_S
 from framework.strategy.compiled.views import DONE, GTC, LIFE, LIMIT, LOTS, NO_LIMIT, SIDE
 from framework.trading.risk.windows import MINUTE_NS, Recent
@@ -18,7 +19,7 @@ Denial = tuple[int, int, int]
 
 
 @njit(cache=True)
-def denial(host: Host, desk: Any, limits: Any, rows: Int64Array, terms: tuple[int, int, int], but: int) -> Denial:
+def denial(desk: Any, limits: Any, rows: Int64Array, terms: tuple[int, int, int], but: int) -> Denial:
     """Return why an order of `terms` (side, lots, limit) may not go, with two numbers; 0: it may.
 
     `but` is the order that is changed to these terms: it does not count beside them, nor as a repeat, nor as one more. 0: a new order.
@@ -29,25 +30,25 @@ def denial(host: Host, desk: Any, limits: Any, rows: Int64Array, terms: tuple[in
         return why.INSTRUMENT, 0, 0
     if not 1 <= lots <= limits.order_quantity:
         return why.MAX_ORDER_QUANTITY, lots, limits.order_quantity
-    if row < 0 or not desk.is_sound or host.recording.facts[row, 3] == 0 or host.recording.facts[row, 4] == 0:
+    if row < 0 or not desk.is_sound or facts_of(desk)[row, 3] == 0 or facts_of(desk)[row, 4] == 0:
         return why.NO_BOOK, 0, 0
-    found = _priced(host, desk, limits, limit)
+    found = _priced(desk, limits, limit)
     if found[0] == why.NONE:
-        found = _much(host, desk, limits, rows, side, lots, but)
+        found = _much(desk, limits, rows, side, lots, but)
     if found[0] == why.NONE and but == 0 and desk.open_count >= limits.open_orders:
         return why.MAX_OPEN_ORDERS, desk.open_count, limits.open_orders
     if found[0] == why.NONE:
-        found = _often(host.tables, desk, limits)
+        found = _often(desk, limits)
     if found[0] == why.NONE and but == 0 and limits.window_ns:
-        found = _again(host.tables, desk, limits, terms)
+        found = _again(desk, limits, terms)
     if found[0] == why.NONE:
-        found = _against_own(host, desk, limits, rows, side, limit, but)
+        found = _against_own(desk, limits, rows, side, limit, but)
     return found
 
 
 @njit(cache=True)
-def _priced(host: Host, desk: Any, limits: Any, limit: int) -> Denial:
-    levels, facts = host.recording.levels[desk.book], host.recording.facts[desk.book]
+def _priced(desk: Any, limits: Any, limit: int) -> Denial:
+    levels, facts = levels_of(desk)[desk.book], facts_of(desk)[desk.book]
     if limit != NO_LIMIT and limit <= 0 < levels[0, facts[3] - 1]:
         return why.PRICE, limit, 0
     age_ns = desk.now_ns - facts[1]
@@ -59,7 +60,7 @@ def _priced(host: Host, desk: Any, limits: Any, limit: int) -> Denial:
     if twice > 2 * limits.collar_ticks:
         return why.PRICE_COLLAR, twice, limits.collar_ticks
     if limits.last_trade_ticks and desk.trade >= 0:
-        trade = host.recording.trades[desk.trade]
+        trade = trades_of(desk)[desk.trade]
         distance = abs(limit - trade[3])
         if desk.now_ns - trade[0] <= limits.book_age_ns and distance > limits.last_trade_ticks:
             return why.LAST_TRADE, distance, limits.last_trade_ticks
@@ -74,10 +75,10 @@ def waiting_lots(row: Int64Array) -> int:
 
 
 @njit(cache=True)
-def _much(host: Host, desk: Any, limits: Any, rows: Int64Array, side: int, lots: int, but: int) -> Denial:
+def _much(desk: Any, limits: Any, rows: Int64Array, side: int, lots: int, but: int) -> Denial:
     waiting = lots
     for place in range(desk.open_count):
-        order = host.tables.open_orders[place]
+        order = open_orders_of(desk)[place]
         if order != but and rows[order - 1, SIDE] == side:
             waiting += waiting_lots(rows[order - 1])
     worst = desk.position + side * waiting
@@ -87,8 +88,8 @@ def _much(host: Host, desk: Any, limits: Any, rows: Int64Array, side: int, lots:
 
 
 @njit(cache=True)
-def _often(tables: Tables, desk: Any, limits: Any) -> Denial:
-    notes, now_ns = tables.notes, desk.now_ns
+def _often(desk: Any, limits: Any) -> Denial:
+    notes, now_ns = notes_of(desk), desk.now_ns
     while desk.second_head < desk.notes and now_ns - notes[desk.second_head, 0] >= NS_PER_S:
         desk.second_head += 1
     while desk.minute_head < desk.notes and now_ns - notes[desk.minute_head, 0] >= MINUTE_NS:
@@ -102,10 +103,10 @@ def _often(tables: Tables, desk: Any, limits: Any) -> Denial:
 
 
 @njit(cache=True)
-def _again(tables: Tables, desk: Any, limits: Any, terms: tuple[int, int, int]) -> Denial:
+def _again(desk: Any, limits: Any, terms: tuple[int, int, int]) -> Denial:
     side, lots, limit = terms
     for place in range(desk.notes - 1, desk.recent_head - 1, -1):
-        note = tables.notes[place]
+        note = notes_of(desk)[place]
         if not note[5]:
             continue
         age_ns = desk.now_ns - note[0]
@@ -117,29 +118,29 @@ def _again(tables: Tables, desk: Any, limits: Any, terms: tuple[int, int, int]) 
 
 
 @njit(cache=True)
-def note(tables: Tables, desk: Any, terms: tuple[int, int, int], order: int) -> None:
+def note(desk: Any, terms: tuple[int, int, int], order: int) -> None:
     """Count an order that left; one of the other side ends the memory of repeats (`Recent`)."""
     side, lots, limit = terms
     last = desk.notes - 1
-    while last >= desk.recent_head and not tables.notes[last, 5]:
+    while last >= desk.recent_head and not notes_of(desk)[last, 5]:
         last -= 1
-    if last >= desk.recent_head and tables.notes[last, 1] != side:
+    if last >= desk.recent_head and notes_of(desk)[last, 1] != side:
         desk.recent_head, desk.recent_count = desk.notes, 0
-    row = tables.notes[desk.notes]
+    row = notes_of(desk)[desk.notes]
     row[0], row[1], row[2], row[3], row[4], row[5] = desk.now_ns, side, lots, limit, order, 1
     desk.notes += 1
     desk.recent_count += 1
     while desk.recent_count > MOST_REMEMBERED:
-        desk.recent_count -= tables.notes[desk.recent_head, 5]
+        desk.recent_count -= notes_of(desk)[desk.recent_head, 5]
         desk.recent_head += 1
 
 
 @njit(cache=True)
-def forget(tables: Tables, desk: Any, order: int) -> None:
+def forget(desk: Any, order: int) -> None:
     """Forget an order that ended short of its lots: to send it again is no repeat."""
     for place in range(desk.recent_head, desk.notes):
-        if tables.notes[place, 4] == order and tables.notes[place, 5]:
-            tables.notes[place, 5] = 0
+        if notes_of(desk)[place, 4] == order and notes_of(desk)[place, 5]:
+            notes_of(desk)[place, 5] = 0
             desk.recent_count -= 1
 
 
@@ -154,11 +155,11 @@ def _own_price(row: Int64Array) -> int:
 
 
 @njit(cache=True)
-def _best_own(host: Host, desk: Any, rows: Int64Array, side: int, but: int) -> int:
+def _best_own(desk: Any, rows: Int64Array, side: int, but: int) -> int:
     """Return the best price of our open orders of a side; NO_LIMIT without any."""
     best = NO_LIMIT
     for place in range(desk.open_count):
-        order = host.tables.open_orders[place]
+        order = open_orders_of(desk)[place]
         row = rows[order - 1]
         price = _own_price(row) if order != but and row[SIDE] == side else NO_LIMIT
         if price != NO_LIMIT and (best == NO_LIMIT or (price - best) * side > 0):
@@ -167,23 +168,23 @@ def _best_own(host: Host, desk: Any, rows: Int64Array, side: int, but: int) -> i
 
 
 @njit(cache=True)
-def marketable_limit(host: Host, desk: Any, limits: Any, rows: Int64Array, side: int, but: int) -> int:
+def marketable_limit(desk: Any, limits: Any, rows: Int64Array, side: int, but: int) -> int:
     """Return the limit of a market order: the collar's edge, or one tick short of our own order before it."""
-    own = _best_own(host, desk, rows, -side, but) if limits.prevents_self_trade else NO_LIMIT
-    edge = host.recording.levels[desk.book, 2 if side > 0 else 0, 0] + side * limits.collar_ticks
+    own = _best_own(desk, rows, -side, but) if limits.prevents_self_trade else NO_LIMIT
+    edge = levels_of(desk)[desk.book, 2 if side > 0 else 0, 0] + side * limits.collar_ticks
     if own == NO_LIMIT:
         return edge  # type: ignore[no-any-return]
     return side * min(side * edge, side * own - 1)  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
-def _against_own(host: Host, desk: Any, limits: Any, rows: Int64Array, side: int, limit: int, but: int) -> Denial:
-    own = _best_own(host, desk, rows, -side, but) if limits.prevents_self_trade else NO_LIMIT
+def _against_own(desk: Any, limits: Any, rows: Int64Array, side: int, limit: int, but: int) -> Denial:
+    own = _best_own(desk, rows, -side, but) if limits.prevents_self_trade else NO_LIMIT
     if own == NO_LIMIT:
         return why.NONE, 0, 0
     if limit == NO_LIMIT:
-        limit = marketable_limit(host, desk, limits, rows, side, but)
-        reach = host.recording.levels[desk.book, 2 if side > 0 else 0, 0]
+        limit = marketable_limit(desk, limits, rows, side, but)
+        reach = levels_of(desk)[desk.book, 2 if side > 0 else 0, 0]
         is_clear = (limit - reach) * side >= 0
     else:
         is_clear = (own - limit - side) * side >= 0
@@ -193,13 +194,13 @@ def _against_own(host: Host, desk: Any, limits: Any, rows: Int64Array, side: int
 
 
 @njit(cache=True)
-def denial_of_cancel(tables: Tables, desk: Any, limits: Any) -> Denial:
+def denial_of_cancel(desk: Any, limits: Any) -> Denial:
     """Return why no other cancel may go now; 0: it may, and counts."""
-    while desk.cancel_head < desk.cancels and desk.now_ns - tables.cancels[desk.cancel_head] >= NS_PER_S:
+    while desk.cancel_head < desk.cancels and desk.now_ns - cancels_of(desk)[desk.cancel_head] >= NS_PER_S:
         desk.cancel_head += 1
     count = desk.cancels - desk.cancel_head
     if count >= limits.cancels_per_second:
         return why.CANCEL_RATE, count, limits.cancels_per_second
-    tables.cancels[desk.cancels] = desk.now_ns
+    cancels_of(desk)[desk.cancels] = desk.now_ns
     desk.cancels += 1
     return why.NONE, 0, 0

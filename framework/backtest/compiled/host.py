@@ -20,10 +20,6 @@ from framework.backtest.compiled.layout import (
     WORD_SOUND,
     WORD_UNSOUND,
     Host,
-    Latencies,
-    Matching,
-    Recording,
-    Tables,
     blank,
 )
 from framework.backtest.lean.columns import MarketColumns
@@ -39,9 +35,10 @@ from framework.window import LEVELS, Int64Array
 ROOM: Final = 1 << 13
 DRAWS: Final = 1 << 16
 NO_TIMES: Final = np.zeros(0, np.int64)
+_LATENCIES: Final = ("latency_times", "latency_out", "latency_back")
 
 
-def desk_of(columns: MarketColumns, *, hears: int, interval_ns: int) -> Any:
+def desk_of(columns: MarketColumns, settings: PaperConfig, *, hears: int, interval_ns: int) -> Any:
     """Return where a run begins."""
     desk = blank(DESK)
     desk["now_ns"] = int(columns.times[0]) if len(columns.times) else 0
@@ -49,7 +46,7 @@ def desk_of(columns: MarketColumns, *, hears: int, interval_ns: int) -> Any:
         desk[name] = -1
     desk["is_open"] = desk["is_sound"] = 1
     desk["closed"], desk["free"] = CLOSED_NOT, SLOTS
-    desk["hears"], desk["interval_ns"] = hears, interval_ns
+    desk["hears"], desk["interval_ns"], desk["power"] = hears, interval_ns, settings.queue_power
     desk["tickets"] = desk["feed_ticket"] = 1  # as with a feed on the clock: the first instant has its place before anything is sent
     return desk
 
@@ -78,13 +75,19 @@ def limits_of(limits: RiskLimits, instrument: Instrument) -> Any:
 
 def host_of(columns: MarketColumns, settings: PaperConfig) -> Host:
     """Return market, matching engine, tables and latencies of a run. Raises `ConfigError` for a latency profile that cannot be read."""
-    return Host(_recording(columns), _matching(settings), _tables(), _Draws(settings).first())
+    return Host(**_recording(columns), **_matching(settings), **_tables(), **_Draws(settings).first())
 
 
-def _recording(columns: MarketColumns) -> Recording:
-    events = np.ascontiguousarray(np.stack((columns.kinds, columns.places), axis=1).reshape(-1, 2).astype(np.int64))
-    words = np.array([_word(other) for other in columns.others], np.int64)
-    return Recording(columns.times, columns.starts, events, columns.levels, columns.book_facts, columns.trades, words)
+def _recording(columns: MarketColumns) -> dict[str, Any]:
+    return {
+        "times": np.ascontiguousarray(columns.times),
+        "starts": np.ascontiguousarray(columns.starts),
+        "events": np.stack((columns.kinds, columns.places), axis=1).reshape(-1, 2).astype(np.int64),
+        "levels": np.ascontiguousarray(columns.levels),
+        "facts": np.ascontiguousarray(columns.book_facts),
+        "trades": np.ascontiguousarray(columns.trades),
+        "words": np.array([_word(other) for other in columns.others], np.int64),
+    }
 
 
 def _word(other: Message) -> int:
@@ -93,32 +96,31 @@ def _word(other: Message) -> int:
     return {BookInvalid: WORD_UNSOUND, BookRecovered: WORD_SOUND}.get(type(other), WORD_NOTHING)
 
 
-def _matching(settings: PaperConfig) -> Matching:
-    return Matching(
-        state=np.array([-1, 0, 0, 0, MODELS[settings.queue_model], 0], np.int64),
-        orders=np.zeros((SLOTS, 7), np.int64),
-        ahead=np.full(SLOTS, np.nan),
-        line=np.zeros(SLOTS, np.int64),
-        taken=np.zeros((2, LEVELS * 2, 2), np.int64),
-        fills=np.zeros((SLOTS * LEVELS * 4, 3), np.int64),
-        got=np.zeros((LEVELS, 2), np.int64),
-        free=np.arange(SLOTS, dtype=np.int64)[::-1].copy(),
-        names=np.zeros(SLOTS, np.int64),
-        power=np.array([settings.queue_power]),
-    )
+def _matching(settings: PaperConfig) -> dict[str, Any]:
+    return {
+        "matching": np.array([-1, 0, 0, 0, MODELS[settings.queue_model], 0], np.int64),
+        "resting": np.zeros((SLOTS, 7), np.int64),
+        "ahead": np.full(SLOTS, np.nan),
+        "line": np.zeros(SLOTS, np.int64),
+        "taken": np.zeros((2, LEVELS * 2, 2), np.int64),
+        "matched": np.zeros((SLOTS * LEVELS * 4, 3), np.int64),
+        "got": np.zeros((LEVELS, 2), np.int64),
+        "free_slots": np.arange(SLOTS, dtype=np.int64)[::-1].copy(),
+        "names": np.zeros(SLOTS, np.int64),
+    }
 
 
-def _tables() -> Tables:
-    return Tables(
-        requests=np.zeros((ROOM, REPORT_COLUMNS), np.int64),
-        reports=np.zeros((REPORT_MARGIN * 2, REPORT_COLUMNS), np.int64),
-        updates=np.zeros((ROOM, 11), np.int64),
-        fills=np.zeros((ROOM, 6), np.int64),
-        notes=np.zeros((ROOM, 6), np.int64),
-        cancels=np.zeros(ROOM, np.int64),
-        open_orders=np.zeros(SLOTS, np.int64),
-        denials=np.zeros(32, np.int64),
-    )
+def _tables() -> dict[str, Any]:
+    return {
+        "requests": np.zeros((ROOM, REPORT_COLUMNS), np.int64),
+        "reports": np.zeros((REPORT_MARGIN * 2, REPORT_COLUMNS), np.int64),
+        "updates": np.zeros((ROOM, 11), np.int64),
+        "fills": np.zeros((ROOM, 6), np.int64),
+        "notes": np.zeros((ROOM, 6), np.int64),
+        "cancels": np.zeros(ROOM, np.int64),
+        "open_orders": np.zeros(SLOTS, np.int64),
+        "denials": np.zeros(32, np.int64),
+    }
 
 
 # --- more room -------------------------------------------------------------------------------------------------------------------
@@ -130,15 +132,16 @@ class _Draws:
     def __init__(self, settings: PaperConfig) -> None:
         self._out, self._back = latencies(settings)
 
-    def first(self) -> Latencies:
+    def first(self) -> dict[str, Any]:
         """Return what a run begins with."""
         if isinstance(self._out, RecordedLatency) and isinstance(self._back, RecordedLatency):
-            return Latencies(np.array(self._out.times), np.array(self._out.latencies), np.array(self._back.latencies))
-        return Latencies(NO_TIMES, _drawn(self._out, DRAWS), _drawn(self._back, DRAWS))
+            profile = (self._out.times, self._out.latencies, self._back.latencies)
+            return dict(zip(_LATENCIES, (np.array(column, np.int64) for column in profile), strict=True))
+        return {"latency_times": NO_TIMES} | self.drawn(DRAWS, DRAWS)
 
-    def more(self, before: Latencies) -> Latencies:
-        """Return as many again behind those that there are."""
-        return Latencies(NO_TIMES, *(_drawn(one, 2 * len(had)) for one, had in ((self._out, before.out), (self._back, before.back))))
+    def drawn(self, out: int, back: int) -> dict[str, Any]:
+        """Return so many draws for each line; of constant latencies one."""
+        return {"latency_out": _drawn(self._out, out), "latency_back": _drawn(self._back, back)}
 
 
 def _drawn(latency: Latency, count: int) -> Int64Array:
@@ -147,14 +150,11 @@ def _drawn(latency: Latency, count: int) -> Int64Array:
 
 def roomier(orders: Orders, host: Host, desk: Any, settings: PaperConfig) -> tuple[Orders, Host]:
     """Return orders and tables with room for the next steps: what is on its way moves to the front, what is full gets twice the room."""
-    tables, latency = host.tables, host.latencies
-    requests = _moved(tables.requests, desk, "out", MARGIN)
-    reports = _moved(tables.reports, desk, "back", REPORT_MARGIN)
-    kept = {name: _grown(getattr(tables, name), int(desk[name])) for name in ("updates", "fills", "notes", "cancels")}
-    if len(latency.out) > 1 and not len(latency.times):
-        latency = _Draws(settings).more(latency)
-    rows = _grown(orders.rows, int(orders.counts[SENT]))
-    return orders._replace(rows=rows), host._replace(tables=tables._replace(requests=requests, reports=reports, **kept), latencies=latency)
+    grown: dict[str, Any] = {name: _grown(getattr(host, name), int(desk[name])) for name in ("updates", "fills", "notes", "cancels")}
+    grown |= {"requests": _moved(host.requests, desk, "out", MARGIN), "reports": _moved(host.reports, desk, "back", REPORT_MARGIN)}
+    if len(host.latency_out) > 1 and not len(host.latency_times):
+        grown |= _Draws(settings).drawn(2 * len(host.latency_out), 2 * len(host.latency_back))
+    return orders._replace(rows=_grown(orders.rows, int(orders.counts[SENT]))), host._replace(**grown)
 
 
 def _grown(table: Int64Array, used: int, margin: int = MARGIN) -> Int64Array:

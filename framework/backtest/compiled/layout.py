@@ -34,6 +34,13 @@ MARGIN: Final = 2 * MOST_COMMANDS + 8
 """Rows that each table has free before anything happens."""
 REPORT_MARGIN: Final = 16_384
 
+TABLES: Final = (
+    *("times", "starts", "events", "levels", "facts", "trades", "words"),
+    *("matching", "resting", "ahead", "line", "taken", "matched", "got", "free_slots", "names"),
+    *("requests", "reports", "updates", "fills", "notes", "cancels", "open_orders", "denials"),
+    *("latency_times", "latency_out", "latency_back"),
+)
+"""What the loop finds by address (`memory`); each is the array of this name in a `Host`."""
 DESK: Final = np.dtype(
     [
         (name, np.int64)
@@ -45,11 +52,13 @@ DESK: Final = np.dtype(
             *("position", "open_cost", "realized"),
             *("book", "seen_book", "trade", "seen_trade", "is_open", "is_sound", "closed"),
             *("hears", "interval_ns", "due_ns", "free", "calls"),
+            *(f"{table}_{what}" for table in TABLES for what in ("at", "rows")),
         )
     ]
+    + [("power", np.float64)]
 )
 """Where a run is. `book` and `trade` are the rows that the gate knows, `seen_...` those that the strategy was told of (-1: none). `notes`
-are orders that left (for rates and repeats), `free` is how many slots for resting orders there are."""
+are orders that left (for rates and repeats), `free` is how many slots for resting orders there are, `<table>_at` where a table is."""
 LIMITS: Final = np.dtype(
     [
         (name, np.int64)
@@ -61,8 +70,18 @@ LIMITS: Final = np.dtype(
 )
 
 
-class Recording(NamedTuple):
-    """A recording: `events` (n, 2) kind and place of each, the other columns as in `MarketColumns`; `words` is what the others mean."""
+class Host(NamedTuple):
+    """The arrays of a run.
+
+    The recording: `events` (n, 2) kind and place of each, `words` what the others mean, the other columns as in `MarketColumns`. The
+    matching engine, as in `framework.backtest.lean.compiled`: `matching` is its state, `resting` its orders, `matched` its fills, `got`
+    what was taken; `free_slots` is a stack, `names` the order in each slot. What grows: requests and reports on their way, what became
+    of orders, fills, orders and cancels that left. `denials` counts by reason.
+
+    A row of `updates`: order, time, state, lots, filled, price x lots, limit, reason and its three numbers. One of `fills`: order, time,
+    lots, price, liquidity, filled by then. One of `notes`: time, side, lots, limit, order, whether it counts as a repeat. Latencies, ns:
+    one number is always that; otherwise they are of each message in turn, or, with `latency_times`, of the time at which it leaves.
+    """
 
     times: Int64Array
     starts: Int64Array
@@ -71,31 +90,15 @@ class Recording(NamedTuple):
     facts: Int64Array
     trades: Int64Array
     words: Int64Array
-
-
-class Matching(NamedTuple):
-    """The arrays of `framework.backtest.lean.compiled`; `free` is a stack of slots, `names` the order in each, `got` what was taken."""
-
-    state: Int64Array
-    orders: Int64Array
+    matching: Int64Array
+    resting: Int64Array
     ahead: Float64Array
     line: Int64Array
     taken: Int64Array
-    fills: Int64Array
+    matched: Int64Array
     got: Int64Array
-    free: Int64Array
+    free_slots: Int64Array
     names: Int64Array
-    power: Float64Array
-
-
-class Tables(NamedTuple):
-    """What grows: requests and reports on their way, what became of orders, fills, orders and cancels that left, orders that are open.
-
-    A row of `updates`: order, time, state, lots, filled, price x lots, limit, reason and its three numbers. One of `fills`: order, time,
-    lots, price, liquidity, filled by then. One of `notes`: time, side, lots, limit, order, whether it counts as a repeat. `denials` counts
-    by reason.
-    """
-
     requests: Int64Array
     reports: Int64Array
     updates: Int64Array
@@ -104,23 +107,17 @@ class Tables(NamedTuple):
     cancels: Int64Array
     open_orders: Int64Array
     denials: Int64Array
+    latency_times: Int64Array
+    latency_out: Int64Array
+    latency_back: Int64Array
 
 
-class Latencies(NamedTuple):
-    """Times of travel, ns. One number: always that. Otherwise of each message in turn, or, with `times`, of the time at which it leaves."""
-
-    times: Int64Array
-    out: Int64Array
-    back: Int64Array
-
-
-class Host(NamedTuple):
-    """Everything but the strategy."""
-
-    recording: Recording
-    matching: Matching
-    tables: Tables
-    latencies: Latencies
+def point(desk: Any, host: Host) -> None:
+    """Write down where the arrays of a run are; the caller keeps them as long as the loop runs. Raises `ValueError` for one with gaps."""
+    for name, array in host._asdict().items():
+        if not array.flags.c_contiguous:
+            raise ValueError(f"the table {name} is not in one piece")
+        desk[f"{name}_at"], desk[f"{name}_rows"] = array.ctypes.data, len(array)
 
 
 def blank(dtype: np.dtype[Any]) -> Any:

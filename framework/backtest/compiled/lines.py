@@ -6,7 +6,8 @@ from typing import Any
 
 from numba import njit
 
-from framework.backtest.compiled.layout import DUE_NS, KIND, ORDER_ID, TICKET, A, B, C, D, E, F, Host
+from framework.backtest.compiled.layout import DUE_NS, KIND, ORDER_ID, TICKET, A, B, C, D, E, F
+from framework.backtest.compiled.memory import latency_back_of, latency_out_of, latency_times_of, reports_of, requests_of
 from framework.window import Int64Array
 
 
@@ -41,48 +42,48 @@ def _write(row: Int64Array, due_ns: int, place: int, kind: int, order: int) -> N
 
 
 @njit(cache=True)
-def request(host: Host, desk: Any, kind: int, order: int, lots: int, limit: int, revision: int) -> None:
+def request(desk: Any, kind: int, order: int, lots: int, limit: int, revision: int) -> None:
     """Send something to the venue."""
-    latency = _latency(host.latencies.times, host.latencies.out, desk.out_drawn, desk.now_ns)
+    latency = _latency(latency_times_of(desk), latency_out_of(desk), desk.out_drawn, desk.now_ns)
     desk.out_drawn += 1
     desk.out_last_ns = max(desk.out_last_ns, desk.now_ns + latency)
-    row = host.tables.requests[desk.out_tail]
+    row = requests_of(desk)[desk.out_tail]
     _write(row, desk.out_last_ns, ticket(desk), kind, order)
     row[A], row[B], row[C] = lots, limit, revision
     desk.out_tail += 1
 
 
 @njit(cache=True)
-def say(host: Host, desk: Any, kind: int, order: int, lots: int, price: int, reason: int, first: int, second: int) -> None:
+def say(desk: Any, kind: int, order: int, lots: int, price: int, reason: int, first: int, second: int) -> None:
     """Send something back; it was said now."""
-    latency = _latency(host.latencies.times, host.latencies.back, desk.back_drawn, desk.now_ns)
+    latency = _latency(latency_times_of(desk), latency_back_of(desk), desk.back_drawn, desk.now_ns)
     desk.back_drawn += 1
     desk.back_last_ns = max(desk.back_last_ns, desk.now_ns + latency)
-    row = host.tables.reports[desk.back_tail]
+    row = reports_of(desk)[desk.back_tail]
     _write(row, desk.back_last_ns, ticket(desk), kind, order)
     row[A], row[B], row[C], row[D], row[E], row[F] = desk.now_ns, lots, price, reason, first, second
     desk.back_tail += 1
 
 
 @njit(cache=True)
-def first_out(host: Host, desk: Any, when_ns: int, before: int) -> int:
+def first_out(desk: Any, when_ns: int, before: int) -> int:
     """Return what is due before a timer of `when_ns` with the place `before`: 1 a request, -1 a report, 0 nothing."""
     which, due_ns, place = 0, when_ns, before
     if desk.out_head < desk.out_tail:
-        row = host.tables.requests[desk.out_head]
+        row = requests_of(desk)[desk.out_head]
         if row[DUE_NS] < due_ns or (row[DUE_NS] == due_ns and row[TICKET] <= place):
             which, due_ns, place = 1, row[DUE_NS], row[TICKET]
     if desk.back_head < desk.back_tail:
-        row = host.tables.reports[desk.back_head]
+        row = reports_of(desk)[desk.back_head]
         if row[DUE_NS] < due_ns or (row[DUE_NS] == due_ns and row[TICKET] <= place):
             which = -1
     return which
 
 
 @njit(cache=True)
-def next_request(host: Host, desk: Any) -> Int64Array:
+def next_request(desk: Any) -> Int64Array:
     """Take the first request from its line, at its time; good until the next one is sent."""
-    row: Int64Array = host.tables.requests[desk.out_head]
+    row: Int64Array = requests_of(desk)[desk.out_head]
     desk.now_ns = max(desk.now_ns, row[DUE_NS])
     desk.out_head += 1
     if desk.out_head == desk.out_tail:
@@ -91,9 +92,9 @@ def next_request(host: Host, desk: Any) -> Int64Array:
 
 
 @njit(cache=True)
-def next_report(host: Host, desk: Any) -> Int64Array:
+def next_report(desk: Any) -> Int64Array:
     """Take the first report from its line, at its time; good until something else is said."""
-    row: Int64Array = host.tables.reports[desk.back_head]
+    row: Int64Array = reports_of(desk)[desk.back_head]
     desk.now_ns = max(desk.now_ns, row[DUE_NS])
     desk.back_head += 1
     if desk.back_head == desk.back_tail:

@@ -41,9 +41,9 @@ from framework.backtest.compiled.layout import (
     D,
     E,
     F,
-    Host,
 )
 from framework.backtest.compiled.lines import request
+from framework.backtest.compiled.memory import denials_of, fills_of, open_orders_of, updates_of
 from framework.strategy.compiled.views import (
     AMEND,
     ASKED,
@@ -75,78 +75,78 @@ Reason = tuple[int, int, int]
 
 
 @njit(cache=True)
-def settle(host: Host, desk: Any, limits: Any, orders: Orders) -> None:
+def settle(desk: Any, limits: Any, orders: Orders) -> None:
     """Carry out what the strategy asked for, in its order."""
     for place in range(orders.counts[ASKED]):
         what, order, lots, limit = orders.commands[place]
         row = orders.rows[order - 1]
         if what == SUBMIT:
-            _submit(host, desk, limits, orders.rows, order)
+            _submit(desk, limits, orders.rows, order)
         elif 0 < row[STATE] <= PENDING_REPLACE and what == CANCEL:
-            _cancel_if_let(host, desk, limits, row, order)
+            _cancel_if_let(desk, limits, row, order)
         elif 0 < row[STATE] <= PENDING_REPLACE and what == AMEND:
-            _amend(host, desk, limits, orders.rows, order, lots, limit)
+            _amend(desk, limits, orders.rows, order, lots, limit)
     orders.counts[ASKED] = 0
 
 
 @njit(cache=True)
-def _submit(host: Host, desk: Any, limits: Any, rows: Int64Array, order: int) -> None:
+def _submit(desk: Any, limits: Any, rows: Int64Array, order: int) -> None:
     row = rows[order - 1]
     side, lots, limit = row[SIDE], row[LOTS], row[LIMIT]
-    found = denial(host, desk, limits, rows, (side, lots, limit), 0)
+    found = denial(desk, limits, rows, (side, lots, limit), 0)
     row[SLOT] = -1
     if found[0]:
         desk.denied += 1
-        host.tables.denials[found[0]] += 1
+        denials_of(desk)[found[0]] += 1
         row[STATE], row[TOLD_NS] = DENIED, desk.now_ns
         row[REASON], row[FIRST], row[SECOND] = found
-        _tell(host, desk, row, order)
+        _tell(desk, row, order)
         return
-    note(host.tables, desk, (side, lots, limit), order)
+    note(desk, (side, lots, limit), order)
     row[VENUE_LOTS] = lots
-    row[VENUE_LIMIT] = marketable_limit(host, desk, limits, rows, side, 0) if limit == NO_LIMIT else limit
-    host.tables.open_orders[desk.open_count] = order
+    row[VENUE_LIMIT] = marketable_limit(desk, limits, rows, side, 0) if limit == NO_LIMIT else limit
+    open_orders_of(desk)[desk.open_count] = order
     desk.open_count += 1
     desk.sent += 1
     row[STATE] = PENDING_NEW
-    _tell(host, desk, row, order)
-    request(host, desk, SUBMIT, order, 0, 0, 0)
+    _tell(desk, row, order)
+    request(desk, SUBMIT, order, 0, 0, 0)
 
 
 @njit(cache=True)
-def _cancel_if_let(host: Host, desk: Any, limits: Any, row: Int64Array, order: int) -> None:
-    found = denial_of_cancel(host.tables, desk, limits)
+def _cancel_if_let(desk: Any, limits: Any, row: Int64Array, order: int) -> None:
+    found = denial_of_cancel(desk, limits)
     if found[0]:
-        _deny(host, desk, row, order, found)
+        _deny(desk, row, order, found)
     else:
-        send_cancel(host, desk, row, order)
+        send_cancel(desk, row, order)
 
 
 @njit(cache=True)
-def send_cancel(host: Host, desk: Any, row: Int64Array, order: int) -> None:
+def send_cancel(desk: Any, row: Int64Array, order: int) -> None:
     """Ask the venue to cancel an order; nobody may say no to that here."""
-    request(host, desk, CANCEL, order, 0, 0, 0)
+    request(desk, CANCEL, order, 0, 0, 0)
     if row[STATE] != PENDING_CANCEL:
         row[STATE], row[TOLD_NS] = PENDING_CANCEL, max(row[TOLD_NS], desk.now_ns)
-    _tell(host, desk, row, order)
+    _tell(desk, row, order)
 
 
 @njit(cache=True)
-def _amend(host: Host, desk: Any, limits: Any, rows: Int64Array, order: int, lots: int, limit: int) -> None:
+def _amend(desk: Any, limits: Any, rows: Int64Array, order: int, lots: int, limit: int) -> None:
     row = rows[order - 1]
-    found = _denial_of_change(host, desk, limits, rows, order, lots, limit)
+    found = _denial_of_change(desk, limits, rows, order, lots, limit)
     if found[0]:
-        _deny(host, desk, row, order, found)
+        _deny(desk, row, order, found)
         return
     row[REVISION] += 1
     row[NEW_LOTS], row[NEW_LIMIT], row[IS_CHANGING] = lots, limit, 1
     row[STATE], row[TOLD_NS] = PENDING_REPLACE, max(row[TOLD_NS], desk.now_ns)
-    _tell(host, desk, row, order)
-    request(host, desk, AMEND, order, lots, limit, row[REVISION])
+    _tell(desk, row, order)
+    request(desk, AMEND, order, lots, limit, row[REVISION])
 
 
 @njit(cache=True)
-def _denial_of_change(host: Host, desk: Any, limits: Any, rows: Int64Array, order: int, lots: int, limit: int) -> Reason:
+def _denial_of_change(desk: Any, limits: Any, rows: Int64Array, order: int, lots: int, limit: int) -> Reason:
     row = rows[order - 1]
     if row[STATE] not in (NEW, PARTIALLY_FILLED):
         return why.NOT_REPLACEABLE, row[STATE], 0
@@ -154,28 +154,28 @@ def _denial_of_change(host: Host, desk: Any, limits: Any, rows: Int64Array, orde
     if limit == NO_LIMIT and row[DONE] < total <= row[LOTS]:  # only smaller: the market is not asked about
         return (why.NONE if desk.is_open else why.INSTRUMENT), 0, 0
     terms = (row[SIDE], total - row[DONE], row[LIMIT] if limit == NO_LIMIT else limit)
-    found = denial(host, desk, limits, rows, terms, order)
+    found = denial(desk, limits, rows, terms, order)
     if not found[0]:
-        note(host.tables, desk, terms, order)
+        note(desk, terms, order)
     return found
 
 
 @njit(cache=True)
-def _deny(host: Host, desk: Any, row: Int64Array, order: int, found: Reason) -> None:
+def _deny(desk: Any, row: Int64Array, order: int, found: Reason) -> None:
     """Tell why a cancel or a change does not go; the order itself stays as it is."""
-    host.tables.denials[found[0]] += 1
+    denials_of(desk)[found[0]] += 1
     kept = row[REASON], row[FIRST], row[SECOND], row[TOLD_NS]
     row[REASON], row[FIRST], row[SECOND] = found
     row[TOLD_NS] = desk.now_ns
-    _tell(host, desk, row, order)
+    _tell(desk, row, order)
     row[REASON], row[FIRST], row[SECOND], row[TOLD_NS] = kept
 
 
 @njit(cache=True)
-def _tell(host: Host, desk: Any, row: Int64Array, order: int) -> None:
+def _tell(desk: Any, row: Int64Array, order: int) -> None:
     """Write down what an order has become, and let the strategy know it."""
     row[SEEN] = row[STATE]
-    line = host.tables.updates[desk.updates]
+    line = updates_of(desk)[desk.updates]
     line[0], line[1], line[2] = order, row[TOLD_NS] if row[TOLD_NS] else row[SENT_NS], row[STATE]
     line[3], line[4], line[5], line[6] = row[LOTS], row[DONE], row[PAID], row[LIMIT]
     line[7], line[8], line[9], line[10] = row[REASON], row[FIRST], row[SECOND], row[THIRD]
@@ -186,7 +186,7 @@ def _tell(host: Host, desk: Any, row: Int64Array, order: int) -> None:
 
 
 @njit(cache=True)
-def hear(host: Host, desk: Any, orders: Orders, report: Int64Array) -> int:
+def hear(desk: Any, orders: Orders, report: Int64Array) -> int:
     """Take one report; return the order that it filled or ended, else 0. What is said of an order that is closed here is not heard."""
     order, kind = report[ORDER_ID], report[KIND]
     row = orders.rows[order - 1]
@@ -198,13 +198,13 @@ def hear(host: Host, desk: Any, orders: Orders, report: Int64Array) -> int:
     else:
         _take_word(row, kind, report)
     _settle_state(row)
-    _tell(host, desk, row, order)
+    _tell(desk, row, order)
     if kind == FILL:
-        _book(host, desk, row, order, report)
+        _book(desk, row, order, report)
     if row[STATE] > PENDING_REPLACE:
-        _close(host, desk, order)
+        _close(desk, order)
         if kind != FILL:
-            forget(host.tables, desk, order)
+            forget(desk, order)
     elif kind != FILL:
         return 0
     return order  # type: ignore[no-any-return]
@@ -265,18 +265,18 @@ def _settle_state(row: Int64Array) -> None:
 
 
 @njit(cache=True)
-def _close(host: Host, desk: Any, order: int) -> None:
+def _close(desk: Any, order: int) -> None:
     kept = 0
     for place in range(desk.open_count):
-        if host.tables.open_orders[place] != order:
-            host.tables.open_orders[kept] = host.tables.open_orders[place]
+        if open_orders_of(desk)[place] != order:
+            open_orders_of(desk)[kept] = open_orders_of(desk)[place]
             kept += 1
     desk.open_count = kept
 
 
 @njit(cache=True)
-def _book(host: Host, desk: Any, row: Int64Array, order: int, report: Int64Array) -> None:
-    line = host.tables.fills[desk.fills]
+def _book(desk: Any, row: Int64Array, order: int, report: Int64Array) -> None:
+    line = fills_of(desk)[desk.fills]
     line[0], line[1], line[2], line[3], line[4], line[5] = order, report[A], report[B], report[C], report[E], report[F]
     desk.fills += 1
     signed, price, closing = row[SIDE] * report[B], report[C], 0
