@@ -21,7 +21,8 @@ import polars as pl
 
 from framework.backtest.engine import Plan, Source, prepare
 from framework.backtest.latency import read_latency
-from framework.backtest.research import check_way, executed, measured
+from framework.backtest.planning import check_way
+from framework.backtest.research import executed, measured
 from framework.dataset.parts import replace_file
 from framework.errors import ConfigError, IntegrityError, StorageError, TidebookError
 from framework.multiplicity import expected_best

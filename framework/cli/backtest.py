@@ -18,9 +18,10 @@ from rich.text import Text
 from framework.backtest.engine import LIVE, ML_FORMS, MODEL, OFF, Plan, prepare
 from framework.backtest.latency import FORMS
 from framework.backtest.picture import write_picture
+from framework.backtest.planning import plan_for
 from framework.backtest.profiling import record_profile
 from framework.backtest.report import write_report
-from framework.backtest.research import Backtest, count_try, executed, measured, over_latencies, plan_for, with_capacity
+from framework.backtest.research import Backtest, count_try, executed, measured, over_latencies, with_capacity
 from framework.cli.options import DEFAULT_STATE_DIR, JsonOption, StateDirOption, read_config
 from framework.cli.output import say, say_json
 from framework.clock import wall_time_ns

@@ -12,7 +12,8 @@ import typer
 from rich.table import Table
 
 from framework.backtest.engine import MODEL, Plan
-from framework.backtest.research import count_try, plan_for
+from framework.backtest.planning import plan_for
+from framework.backtest.research import count_try
 from framework.backtest.sweep import Grid, Runner, read_axis
 from framework.backtest.sweep import sweep as run_sweep
 from framework.backtest.walk_forward import GOALS, NET, Step, walk_forward

@@ -10,7 +10,7 @@ import pytest
 
 from framework.backtest.answers import Answer, Answers
 from framework.backtest.engine import MODEL, Plan, Source
-from framework.backtest.research import plan_for
+from framework.backtest.planning import plan_for
 from framework.config import MainConfig
 from framework.market.formats import open_sources
 from framework.messages import BookSnapshot

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from framework.backtest.engine import Run, Source, execute
-from framework.backtest.research import plan_for
+from framework.backtest.planning import plan_for
 from framework.config import MainConfig
 from framework.market.catalogue.writing import EntryWriter, Place
 from framework.messages import Bar

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from framework.backtest.engine import Source, execute
-from framework.backtest.research import measured, plan_for
+from framework.backtest.planning import plan_for
+from framework.backtest.research import measured
 from framework.config import MainConfig
 from framework.errors import ConfigError
 from framework.market.catalogue.writing import EntryWriter, Place

@@ -15,7 +15,7 @@ import pytest
 
 from framework.backtest.engine import Plan, Source
 from framework.backtest.latency import Lognormal
-from framework.backtest.research import plan_for
+from framework.backtest.planning import plan_for
 from framework.backtest.twin import InOrder, Twin, plan_twin, read_change, run_twin
 from framework.cli.door import enter
 from framework.cli.twin import gap

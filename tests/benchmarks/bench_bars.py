@@ -24,7 +24,8 @@ from typing import Any
 import msgspec
 
 from framework.backtest.engine import OFF, Plan, execute, prepare
-from framework.backtest.research import measured, plan_for
+from framework.backtest.planning import plan_for
+from framework.backtest.research import measured
 from framework.config import MainConfig
 from framework.market.catalogue.writing import EntryWriter, Place
 from framework.market.formats import open_feed

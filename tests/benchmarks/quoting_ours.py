@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from framework.backtest.engine import OFF, Plan, Run, execute, prepare
-from framework.backtest.research import plan_for
+from framework.backtest.planning import plan_for
 from framework.config import MainConfig, PaperConfig, RiskLimits
 from framework.market.catalogue.reading import open_market
 from tests.benchmarks.quoting_strategy import QuotingStrategy
@@ -72,17 +72,15 @@ def measure(paths: list[Path], main: MainConfig) -> dict[str, Any]:
 
 
 def measure_lean(paths: list[Path], main: MainConfig) -> dict[str, Any]:
-    """Run it once as a lean backtest. Reading the recording and the compiled code is `load_cpu_s`, as with the peers."""
+    """Run it once as a lean backtest. Reading the recording is `load_cpu_s`, as with the peers."""
     # Here, so that the memory of a whole backtest is its own.
     from framework.backtest.lean.columns import read_columns
     from framework.backtest.lean.engine import execute_lean
-    from framework.backtest.lean.matching import load_compiled
 
     with tempfile.TemporaryDirectory() as folder:
         planned = plan(paths, Path(folder), main)
         begun_cpu = time.process_time()
         columns = read_columns(paths, planned.deployment.file.instrument_id, lambda *_: None)
-        load_compiled(columns, main.paper)
         load_cpu_s = time.process_time() - begun_cpu
         gc.collect()
         begun, begun_cpu = time.perf_counter(), time.process_time()

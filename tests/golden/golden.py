@@ -18,7 +18,7 @@ import msgspec
 from framework.backtest.answers import Answer, Answers
 from framework.backtest.engine import MODEL, OFF, Plan, Source, execute
 from framework.backtest.latency import Constant
-from framework.backtest.research import plan_for
+from framework.backtest.planning import plan_for
 from framework.config import MainConfig
 from framework.market.formats import open_sources
 from framework.messages import BookSnapshot

@@ -12,7 +12,7 @@ import yaml
 
 from framework.app import run_framework
 from framework.backtest.engine import execute, prepare
-from framework.backtest.research import plan_for
+from framework.backtest.planning import plan_for
 from framework.config import MainConfig
 from framework.operations.deployments import read_deployment, remember
 from framework.operations.lineup import HOME

@@ -1,4 +1,4 @@
-"""What a lean backtest can do: looked at before anything runs, without the compiled rules, which take time and 60 MB to load."""
+"""What a lean backtest can do: looked at before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of `framework.venues.matching`, compiled, on the arrays of a recording.
+"""The rules of `framework.venues.matching`, compiled, on the arrays of a recording, for compiled backtests.
 
 The interpreted engine is the law: `tests/backtest/lean/test_matching.py` asks both the same and wants the same fills.
 """
@@ -166,40 +166,6 @@ def match(
             filled = _match_trade(trades[place], state, orders, ahead, line, fills, filled)
     state[5] = last
     return filled
-
-
-@njit(cache=True)
-def quiet_until(
-    index: Int64Array,
-    first: int,
-    last: int,
-    levels: Int64Array,
-    facts: Int64Array,
-    trades: Int64Array,
-    state: Int64Array,
-    orders: Int64Array,
-    ahead: npt.NDArray[np.float64],
-    line: Int64Array,
-    taken: Int64Array,
-    power: float,
-) -> int:
-    """Return the first event from `first` to before `last` that would fill something (none: `last`). Tried on copies: nothing changes."""
-    count = state[1]
-    trial, trial_taken, trial_line = state.copy(), taken.copy(), np.arange(count)
-    trial_orders, trial_ahead = np.empty((count, orders.shape[1]), np.int64), np.empty(count)
-    for place in range(count):
-        trial_orders[place] = orders[line[place]]
-        trial_ahead[place] = ahead[line[place]]
-    fills, filled = np.empty((count * LEVELS, 3), np.int64), 0
-    for event in range(first, last):
-        kind, place = index[event, 0], index[event, 1]
-        if kind == BOOK:
-            filled = _match_book(place, levels, facts, trial, trial_orders, trial_ahead, trial_line, trial_taken, fills, 0, power)
-        elif kind == TRADE:
-            filled = _match_trade(trades[place], trial, trial_orders, trial_ahead, trial_line, fills, 0)
-        if filled:
-            return event
-    return last
 
 
 @njit(cache=True)

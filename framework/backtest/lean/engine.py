@@ -14,15 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
 from framework.backtest.engine import OFF, Plan, Run, Source
 from framework.backtest.lean.allowed import check_lean
-from framework.backtest.lean.columns import Instant, MarketColumns, read_columns
+from framework.backtest.lean.columns import Instant, MarketColumns
 from framework.backtest.lean.desk import LeanDesk
 from framework.backtest.lean.dom import LazyDom
+from framework.backtest.lean.kept import columns_of
 from framework.backtest.tape import Tape
 from framework.clock import EventClock
 from framework.errors import StartRefused, TidebookError
@@ -55,11 +54,7 @@ _HEARD: Final = (BookInvalid, BookRecovered, SessionChanged)
 def run_lean(plan: Plan, on_progress: Progress) -> Run:
     """Read the recordings of a plan and run it lean. Blocks. The recordings of the last plan of this process are kept for the next one."""
     check_lean(plan)
-    instrument_id = plan.deployment.file.instrument_id
-    kept = _kept(plan.data, tuple(map(_written_ns, plan.data)), instrument_id, plan.from_ns, plan.to_ns)
-    if not kept:
-        kept.append(read_columns(plan.data, instrument_id, on_progress, from_ns=plan.from_ns, to_ns=plan.to_ns))
-    return execute_lean(plan, kept[0], on_progress)
+    return execute_lean(plan, columns_of(plan, on_progress), on_progress)
 
 
 def execute_lean(plan: Plan, columns: MarketColumns, on_progress: Progress) -> Run:
@@ -78,17 +73,6 @@ def _calm_collector() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-@lru_cache(maxsize=1)
-def _kept(*_read: object) -> list[MarketColumns]:
-    """Return the place of what was read for the last plan of this process: what recordings, as they were written, and which part."""
-    return []
-
-
-def _written_ns(path: Path) -> int:
-    """Return when a recording was last written; 0 for a name that is no file (of the catalogue)."""
-    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _nothing(_: Message) -> None:

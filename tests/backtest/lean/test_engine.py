@@ -16,7 +16,7 @@ from framework.backtest.engine import Plan, Run, Source, execute
 from framework.backtest.lean.allowed import check_lean
 from framework.backtest.lean.columns import read_columns
 from framework.backtest.lean.engine import execute_lean, run_lean
-from framework.backtest.research import plan_for
+from framework.backtest.planning import plan_for
 from framework.config import MainConfig, PaperConfig, RiskLimits
 from framework.errors import ConfigError, StartRefused
 from framework.messages import DomUpdated

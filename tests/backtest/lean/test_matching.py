@@ -12,15 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.backtest.lean.columns import BOOK, SAID, TRADE, MarketColumns
-from framework.backtest.lean.compiled import SLOTS
 from framework.backtest.lean.compiled_queue import MODELS
-from framework.backtest.lean.matching import CompiledEngine
 from framework.config import PaperConfig
-from framework.errors import ConfigError
 from framework.model import Instrument, Side
 from framework.venues.matching import MatchingEngine
 from framework.venues.queue_models import queue_model
 from framework.window import LEVELS
+from tests.backtest.lean.compiled_engine import CompiledEngine
 
 INSTRUMENT = Instrument(instrument_id="A.X", tick_size=Decimal(1))
 SIZES = st.integers(1, 9)
@@ -148,16 +146,6 @@ def test_many_fills_in_one_instant_need_no_more_room_than_there_is() -> None:
     fills = engine.on_rows(1, len(steps))
 
     assert sum(fill.quantity for fill in fills) == 30_000 * 3 - 5
-
-
-def test_one_resting_order_too_many_is_refused_in_words() -> None:
-    engine = CompiledEngine(Market.of([("book", (100, 1, [5], [5], 1))]).columns, PaperConfig())
-    engine.on_rows(0, 1)
-    for number in range(SLOTS):
-        engine.rest(f"o{number}", Side.BUY, 100, 1)
-
-    with pytest.raises(ConfigError, match="at most 256 resting orders; leave --lean out"):
-        engine.rest("one more", Side.BUY, 100, 1)
 
 
 def test_what_only_strategies_hear_is_nothing_to_match() -> None:
