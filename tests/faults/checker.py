@@ -85,6 +85,7 @@ class Checker:
                 self._look_at_worst(strategy_id, name)
         for name in self._core.mids:
             self._look_at_account(name)
+        self._look_at_margin()
         if self._core.rng.random() < 0.02:
             self._look_at_journal()
 
@@ -130,6 +131,7 @@ class Checker:
             ours = {order.intent.client_order_id for order in core.execution.blotter.open.values() if _is_there(order, name)}
             theirs = {order.client_order_id for order in core.line.venue._desk.of(name)}
             self.holds(ours == theirs, f"{name}: open here {sorted(ours - theirs)}, open at the venue {sorted(theirs - ours)}")
+        self._agree_on_margin()
         differences = core.keeper.differences()
         self.holds(not differences, f"the journal adds up to something else: {differences}")
         self.holds(replay(core.journal).digest() == replay(core.journal, uses_snapshots=False).digest(), "snapshot and records differ")
@@ -144,6 +146,24 @@ class Checker:
             order = anew.find_ever(name)
             found = None if order is None else order.filled_quantity
             self.holds(found == filled[name], f"order {name} comes back with {found} lots filled, {filled[name]} at the venue")
+
+    def _agree_on_margin(self) -> None:
+        """The account at the venue is the one that our own fills add up to."""
+        margin = self._core.line.venue._desk.margin
+        if margin is None:
+            return
+        portfolio = self._core.execution.portfolio
+        for name in self._core.mids:
+            theirs, ours = margin._portfolio.position("", name), portfolio.account(name)
+            self.holds(theirs.quantity == ours.quantity, f"{name}: the margin account holds {theirs.quantity}, we {ours.quantity}")
+            worth = (theirs.realized - theirs.open_cost, theirs.fees)
+            self.holds(worth == (ours.realized - ours.open_cost, ours.fees), f"{name}: the margin account is worth something else")
+
+    def _look_at_margin(self) -> None:
+        """Whatever is open was covered when it was taken: what is not has been called, or was enlarged by a loss since."""
+        margin = self._core.line.venue._desk.margin
+        if margin is not None and not margin.is_called:
+            self.holds(margin.maintenance() <= margin.equity(), "the account is short and nobody was called")
 
     def _agree_on_trades(self) -> None:
         lots: dict[tuple[str, str], int] = defaultdict(int)

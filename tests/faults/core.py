@@ -106,7 +106,7 @@ class Core:
             self.bus,
             self.life,
             venue=self.line,
-            gate=RiskGate(LIMITS),
+            gate=RiskGate(LIMITS.model_copy(update={"on_quarantine": self.mix.on_quarantine})),
             portfolio=Portfolio({one.instrument_id: one for one in INSTRUMENTS}),
             journal=self.journal,
             instruments={one.instrument_id: one for one in INSTRUMENTS},
@@ -134,6 +134,7 @@ class Core:
         for name in self.bad_books:
             self.bus.publish(BookInvalid(instrument_id=name, ts_event=self.clock.now_ns(), reason="still crossed"))
         self.line.start(self.life, self.execution.take)
+        self.line.on_margin = self.execution.take
 
     def die(self) -> None:
         """Lose everything that was not committed, and start again."""

@@ -6,11 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
 
 from framework.clock import Clock, EventClock
-from framework.config import PaperConfig
+from framework.config import InstrumentMargin, PaperConfig
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_S, Instrument
+from framework.trading.records import MarginCalled
 from framework.venues.paper import PaperVenue
 from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder
 
@@ -32,6 +35,9 @@ class Mix:
     bad_book: float = 0.0
     garbage: float = 0.0
     tighten: float = 0.0
+    quarantine: float = 0.0
+    on_quarantine: Literal["keep_exits", "cancel_all", "flatten"] = "keep_exits"
+    cash: int = 0
 
 
 @dataclass
@@ -53,9 +59,21 @@ class Line:
     on_report: Callable[[ExecutionReport], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        self.venue = PaperVenue(PaperConfig(), self.instruments)
+        self.venue = PaperVenue(self._settings(), self.instruments)
         self.venue.start(self.clock, self._hear)
+        self.venue.on_margin_call(self._call)
         self._sink: Callable[[ExecutionReport], None] | None = None
+        self.on_margin: Callable[[MarginCalled], None] = lambda _: None
+
+    def _settings(self) -> PaperConfig:
+        """Return the venue's rules: every lot needs a twentieth of the cash, if there is some."""
+        needs = InstrumentMargin(initial=Decimal(self.mix.cash) / 20, maintenance=Decimal(self.mix.cash) / 30)
+        return PaperConfig(cash=Decimal(self.mix.cash), margins={one.instrument_id: needs for one in self.instruments})
+
+    def _call(self, called: MarginCalled) -> None:
+        self.fired["margin call"] += not called.is_over
+        if self.is_up and self._sink is not None:
+            self.on_margin(called)
 
     # --- our side: the port ------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from framework.errors import TidebookError
-from framework.messages import BookInvalid
-from framework.model import NS_PER_S, TradingState
+from framework.messages import BookInvalid, StrategyQuarantined
+from framework.model import NS_PER_S, OrderStatus, TradingState
 from framework.trading.risk import Tightening
-from tests.faults.core import Core
+from tests.faults.core import STRATEGIES, Core
 from tests.faults.workload import Workload
 
 
@@ -19,6 +19,8 @@ class Nemesis:
         self._core = core
         self._workload = workload
         self._mends: list[tuple[int, Callable[[], None]]] = []
+        self.on_quarantine: Callable[[str, set[str]], None] = lambda _strategy, _lost: None
+        """Called with the exits that a quarantine took."""
 
     def mend(self) -> None:
         """End what has lasted long enough."""
@@ -40,6 +42,12 @@ class Nemesis:
             if self._core.rng.random() < share:
                 self._core.line.fired[name] += 1
                 act()
+        # Drawn only where it is in the mix: the seeds of the others stay the runs that they were.
+        if self._core.mix.quarantine and self._core.rng.random() < self._core.mix.quarantine:
+            self._core.line.fired["strategy quarantined"] += 1
+            self._quarantine(self._core.rng.choice(STRATEGIES))
+        if self._core.mix.cash and self._core.execution.state is TradingState.REDUCE_ONLY:
+            self._soon(lambda: self._core.operator(lambda: self._core.execution.set_state(TradingState.ACTIVE, "a test resumed")))
 
     def _soon(self, act: Callable[[], None], *, most_s: float = 5.0) -> None:
         self._mends.append((self._core.clock.now_ns() + round(self._core.rng.uniform(0.1, most_s) * NS_PER_S), act))
@@ -53,6 +61,17 @@ class Nemesis:
         if self._core.rng.random() < 0.5:
             self._core.operator(lambda: self._core.execution.flatten("a test asked"))
         self._soon(lambda: self._core.operator(lambda: self._core.execution.set_state(TradingState.ACTIVE, "a test resumed")))
+
+    def _quarantine(self, strategy_id: str) -> None:
+        """Let a strategy raise; it goes on trading all the same, as one that is deployed again."""
+        execution = self._core.execution
+        exits = {one.intent.client_order_id for one in execution.mine(strategy_id) if execution.blotter.protects(one)}
+        canceled = {name for name in exits if execution.blotter.open[name].status is OrderStatus.PENDING_CANCEL}
+        self._core.bus.publish(StrategyQuarantined(strategy_id=strategy_id, ts_event=self._core.clock.now_ns(), reason="raised"))
+        self._core.bus.drain()
+        left = {one.client_order_id for one in execution.open_orders(strategy_id) if one.status is not OrderStatus.PENDING_CANCEL}
+        if self._core.mix.on_quarantine == "keep_exits" and execution.state is not TradingState.HALTED:
+            self.on_quarantine(strategy_id, exits - canceled - left)
 
     def _break_disk(self) -> None:
         self._core.disk.break_after(self._core.rng.randint(0, 3))

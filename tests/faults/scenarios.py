@@ -41,6 +41,20 @@ def _market(rng: random.Random) -> Mix:
     return Mix(bad_book=rng.choice((0.02, 0.1)), garbage=0.2, tighten=0.005)
 
 
+def _margin(rng: random.Random) -> Mix:
+    return Mix(cash=rng.choice((3_000, 10_000)), crash=rng.choice((0.0, 0.01)), lose_report=rng.choice((0.0, 0.1)))
+
+
+def _quarantine(rng: random.Random) -> Mix:
+    return Mix(
+        quarantine=rng.choice((0.02, 0.1)),
+        on_quarantine=rng.choice(("keep_exits", "keep_exits", "cancel_all", "flatten")),
+        crash=rng.choice((0.0, 0.01)),
+        lose_report=rng.choice((0.0, 0.1)),
+        halt=rng.choice((0.0, 0.01)),
+    )
+
+
 def _everything(rng: random.Random) -> Mix:
     """Each fault is in the mix of a quarter of all seeds; how often it strikes differs too."""
 
@@ -73,6 +87,8 @@ SCENARIOS: Final[dict[str, Callable[[random.Random], Mix]]] = {
     "disk": _disk,
     "halt": _halt,
     "market": _market,
+    "margin": _margin,
+    "quarantine": _quarantine,
     "everything": _everything,
 }
 

@@ -28,6 +28,7 @@ class World:
         self.nemesis = Nemesis(self.core, self.workload)
         self.checker = Checker(self.core)
         self.core.on_boot, self.core.on_update = self.checker.on_boot, self.checker.on_update
+        self.nemesis.on_quarantine = lambda name, lost: self.checker.holds(not lost, f"the quarantine of {name} took its exits: {lost}")
         self.core.line.on_submit, self.core.line.on_report = self.checker.on_submit, self.checker.on_report
 
     @property
