@@ -10,20 +10,20 @@ the first open of the new one minus the last close of the old one where they sha
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 
 import msgspec
+import numpy as np
 
 from framework.errors import ConfigError
 from framework.market.catalogue.index import Catalogue, Entry
 from framework.market.formats.recording import RecordingSource
 from framework.messages import Bar, MarketEvent, SessionChanged
 from framework.model import NS_PER_S, Instrument
+from framework.window import Int64Array
 
 MONTHS: Final = "FGHJKMNQUVXZ"
 _NAME: Final = re.compile(r"(?P<root>[A-Z0-9]{1,3})\.(?P<kind>[ca])\.0\.(?P<venue>[A-Za-z0-9]+)")
@@ -147,36 +147,64 @@ def _edges(paths: Sequence[Path]) -> tuple[int, int]:
     return RecordingSource(paths[0]).start_ns, RecordingSource(paths[-1]).end_ns
 
 
-def _rolls(contracts: Sequence[tuple[str, list[Path]]]) -> list[Roll]:
-    rolls = []
-    begin = 0
-    for (before, old), (after, new) in pairwise(contracts):
-        old_end, new_begin = _edges(old)[1], _edges(new)[0]
-        ts = old_end if new_begin >= old_end else _overtaken_ns(old, new, begin)
-        ts = min(ts, old_end)
-        rolls.append(Roll(before=before, after=after, ts=ts, jump_ticks=_jump(old, new, ts)))
-        begin = ts
+class _Columns(NamedTuple):
+    """The bars of a contract: when each ended, ns, its open and close, and its volume."""
+
+    ts_event: Int64Array
+    open_ticks: Int64Array
+    close_ticks: Int64Array
+    volume: Int64Array
+
+    def after(self, ts: int) -> _Columns:
+        """Return the bars that ended after a time."""
+        begin = int(np.searchsorted(self.ts_event, ts, side="right"))
+        return _Columns(*(column[begin:] for column in self))
+
+    def until(self, ts: int) -> _Columns:
+        """Return the bars that ended at a time or before."""
+        end = int(np.searchsorted(self.ts_event, ts, side="right"))
+        return _Columns(*(column[:end] for column in self))
+
+
+def _columns(paths: Sequence[Path]) -> _Columns:
+    batches = [rows.batch for path in paths for rows in RecordingSource(path).rows(0)]
+    return _Columns(*(np.concatenate([batch.column(name).to_numpy() for batch in batches]) for name in _Columns._fields))
+
+
+def _rolls(contracts: list[tuple[str, list[Path]]]) -> list[Roll]:
+    rolls: list[Roll] = []
+    begin, before = 0, ""
+    old: _Columns | None = None
+    for name, paths in contracts:
+        new = _columns(paths)
+        if old is not None:
+            old_end, new_begin = int(old.ts_event[-1]), int(new.ts_event[0])
+            ts = min(old_end if new_begin >= old_end else _overtaken_ns(old, new, begin), old_end)
+            rolls.append(Roll(before=before, after=name, ts=ts, jump_ticks=_jump(old, new, ts)))
+            begin = ts
+        before, old = name, new
     return rolls
 
 
-def _overtaken_ns(old: Sequence[Path], new: Sequence[Path], begin: int) -> int:
+def _overtaken_ns(old: _Columns, new: _Columns, begin: int) -> int:
     """Return the end of the first UTC day on which the new contract traded more than the old one; far in the future if on none."""
-    volumes = [Counter[int](), Counter[int]()]
-    for volume, paths in zip(volumes, (old, new), strict=True):
-        for bar in _bars(paths):
-            if bar.ts_event > begin:
-                volume[(bar.ts_event - 1) // _DAY_NS] += bar.volume
-    days = sorted(day for day in volumes[1] if volumes[1][day] > volumes[0].get(day, 0) > 0)
-    return (days[0] + 1) * _DAY_NS if days else 2**62
+    volumes = []
+    for bars in (old.after(begin), new.after(begin)):
+        days, places = np.unique((bars.ts_event - 1) // _DAY_NS, return_inverse=True)
+        totals = np.bincount(places, weights=bars.volume.astype(np.float64), minlength=len(days))
+        volumes.append(dict(zip(days.tolist(), totals.tolist(), strict=True)))
+    overtaken = sorted(day for day in volumes[1] if volumes[1][day] > volumes[0].get(day, 0) > 0)
+    return (overtaken[0] + 1) * _DAY_NS if overtaken else 2**62
 
 
-def _jump(old: Sequence[Path], new: Sequence[Path], ts: int) -> int:
-    closes = {bar.ts_event: bar.close_ticks for bar in _bars(old) if bar.ts_event <= ts}
-    shared = [(bar.ts_event, bar.close_ticks - closes[bar.ts_event]) for bar in _bars(new) if bar.ts_event in closes]
-    if shared:
-        return max(shared)[1]
-    first = next((bar for bar in _bars(new) if bar.ts_event > ts), None)
-    return 0 if first is None or not closes else first.open_ticks - closes[max(closes)]
+def _jump(old: _Columns, new: _Columns, ts: int) -> int:
+    """Return by how much the new contract is above the old one: in the last bar up to `ts` that both have, or from close to open."""
+    known = old.until(ts)
+    shared, in_old, in_new = np.intersect1d(known.ts_event, new.ts_event, assume_unique=True, return_indices=True)
+    if len(shared):
+        return int(new.close_ticks[in_new[-1]] - known.close_ticks[in_old[-1]])
+    later = new.after(ts)
+    return int(later.open_ticks[0] - known.close_ticks[-1]) if len(later.ts_event) and len(known.ts_event) else 0
 
 
 def _shifted(bar: Bar, instrument_id: str, ticks: int) -> Bar:

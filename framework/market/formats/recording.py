@@ -115,8 +115,19 @@ def events_in(batch: pa.RecordBatch) -> Iterator[MarketEvent]:
 def bars_in(batch: pa.RecordBatch) -> Iterator[Bar]:
     """Yield the bars in a batch of recorded rows."""
     columns = [_plain(batch.column(field.name), field.type) for field in BAR_SCHEMA]
-    for row in zip(*columns, strict=True):
-        yield Bar(**dict(zip(BAR_SCHEMA.names, row, strict=True)))
+    for instrument_id, ts_event, interval_s, open_, high, low, close, volume, bought, sold in zip(*columns, strict=True):
+        yield Bar(
+            instrument_id=instrument_id,
+            ts_event=ts_event,
+            interval_s=interval_s,
+            open_ticks=open_,
+            high_ticks=high,
+            low_ticks=low,
+            close_ticks=close,
+            volume=volume,
+            buy_volume=bought,
+            sell_volume=sold,
+        )
 
 
 def numbered_events(rows: Rows) -> Iterator[tuple[int, MarketEvent]]:
