@@ -37,7 +37,8 @@ class Questions:
     def sorted_out(self, answer: Answer) -> ExecutionReport | None:
         """Return what an answer tells of an order as it is, None for one that is old.
 
-        What is said of an order that is UNKNOWN counts as said after the change that is under way, whatever the venue's clock says.
+        The present terms of an order that is UNKNOWN (RESTATED; all else was said before and is said again) are those after the change that
+        is under way, whatever the venue's clock says.
         """
         name = answer.client_order_id
         if answer.kind is ReportKind.FILLED:
@@ -45,6 +46,7 @@ class Questions:
         if answer.question < self._since.get(name, 0):
             self._blotter.counts["answers_late"] += 1
             return None
-        order = self._blotter.open.get(name)
-        is_unsure = order is not None and order.status is OrderStatus.UNKNOWN and order.changing is not None
-        return plain(answer, revision=max(answer.revision, order.revision)) if is_unsure and order is not None else plain(answer)
+        order = self._blotter.open.get(name) if answer.kind is ReportKind.RESTATED else None
+        if order is None or order.status is not OrderStatus.UNKNOWN or order.changing is None:
+            return plain(answer)
+        return plain(answer, revision=max(answer.revision, order.revision))

@@ -91,6 +91,29 @@ def test_an_answer_from_after_a_change_ends_the_doubt_although_the_venues_clock_
     assert again.execution.open_orders()[0].status is OrderStatus.NEW
 
 
+def test_the_answer_to_an_earlier_change_that_is_said_again_does_not_undo_the_later_one() -> None:
+    """Found by `everything`, seed 3017: with the present terms come all words of before, and one of them was taken for the newest."""
+    room, venue = asked_room()
+    room.tell(submit(quantity=2), report(ReportKind.ACCEPTED))
+    for revision, limit_ticks in ((1, 99), (2, 98)):
+        replace(room, limit_ticks=limit_ticks)
+        if revision == 1:
+            room.tell(report(ReportKind.REPLACED, quantity=2, limit_ticks=99, revision=1))
+    room.tell(report(ReportKind.LOST))
+    room.wait(2.0)
+    question = venue.questions[-1]
+    for said in (
+        report(ReportKind.RESTATED, quantity=2, limit_ticks=98, revision=2),
+        report(ReportKind.ACCEPTED),
+        report(ReportKind.REPLACED, quantity=2, limit_ticks=99, revision=1),
+        report(ReportKind.REPLACED, quantity=2, limit_ticks=98, revision=2),
+    ):
+        room.execution.take(answer(said, question))  # all of it before the first is handled
+    room.bus.drain()
+
+    assert room.execution.open_orders()[0].limit_ticks == 98
+
+
 def test_an_old_answer_that_an_order_has_ended_is_ignored_and_the_next_one_counts() -> None:
     room, venue = asked_room()
     room.tell(submit(), report(ReportKind.ACCEPTED))
