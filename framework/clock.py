@@ -99,12 +99,12 @@ class EventClock:
         heap = self._heap
         while heap:
             due_ns, place, timer = heap[0]
-            if timer.canceled:
-                heapq.heappop(heap)
-            elif due_ns > when_ns or (due_ns == when_ns and place > ticket):
+            if not timer.canceled and (due_ns > when_ns or (due_ns == when_ns and place > ticket)):
                 break
-            else:
-                self.run_next(when_ns)
+            heapq.heappop(heap)
+            if not timer.canceled:
+                self._now_ns = max(self._now_ns, due_ns)
+                timer.callback()
         self._now_ns = max(self._now_ns, when_ns)
 
     def advance_to(self, when_ns: int) -> None:
