@@ -97,7 +97,9 @@ def resting_price(order: Order) -> int | None:
     intent = order.intent
     if order.status is _SUSPENDED or AT_THE_VENUE[intent.order_type] is not _LIMIT or not intent.time_in_force.rests:
         return None
-    asked = order.changing.limit_ticks if order.changing is not None else None
+    if order.changing is None:
+        return order.limit_ticks
+    asked = order.changing.limit_ticks
     prices = [price for price in (order.limit_ticks, asked) if price is not None]
     return better(intent.side)(prices) if prices else None
 

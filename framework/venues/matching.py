@@ -143,7 +143,7 @@ class MatchingEngine:
     def _cross(self, book: BookSnapshot) -> list[Execution]:
         """Take a book that reaches our orders."""
         fills: list[Execution] = []
-        for order in self._in_priority(self.resting.values()):
+        for order in sorted(self.resting.values(), key=_priority):
             taken = self._take(order.side, order.limit_ticks, order.open_quantity)
             fills += [Execution(order.client_order_id, size, order.limit_ticks, _MAKER) for _, size in taken]
             displayed = self._displayed(order.side, order.limit_ticks)
@@ -178,9 +178,12 @@ class MatchingEngine:
 
     def _watch(self) -> None:
         """Sort what rests, and know the best prices of it: most events reach neither."""
-        in_priority = self._in_priority(self.resting.values())
-        self._bids = [order for order in in_priority if order.side is _BUY]
-        self._asks = [order for order in in_priority if order.side is Side.SELL]
+        orders = self.resting.values()
+        self._bids = [order for order in orders if order.side is _BUY]
+        self._asks = [order for order in orders if order.side is not _BUY]
+        for own in (self._bids, self._asks):
+            if len(own) > 1:
+                own.sort(key=_priority)
         self.highest_bid = self._bids[0].limit_ticks if self._bids else -_FAR
         self.lowest_ask = self._asks[0].limit_ticks if self._asks else _FAR
 
@@ -203,9 +206,6 @@ class MatchingEngine:
             displayed = self._displayed(order.side, order.limit_ticks)
             if displayed is not None:
                 order.place.see(displayed, now_ns)
-
-    def _in_priority(self, orders: Iterable[Resting]) -> list[Resting]:
-        return sorted(orders, key=lambda order: -order.side.sign * order.limit_ticks)
 
     def _settle(self, fills: list[Execution]) -> list[Execution]:
         for fill in fills:
@@ -252,6 +252,10 @@ class MatchingEngine:
             return None
         is_deeper = ticks[-1] > price_ticks if side is _BUY else ticks[-1] < price_ticks
         return None if is_deeper else 0
+
+
+def _priority(order: Resting) -> int:
+    return -order.side.sign * order.limit_ticks
 
 
 def _refreshed(left: Taken, ticks: tuple[int, ...], sizes: tuple[int, ...]) -> Taken:
