@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,8 +92,8 @@ class MarketColumns(msgspec.Struct, frozen=True, kw_only=True):
         """Return the books of the places from `first` to before `last`."""
         facts, levels, instrument_id = self.book_facts[first:last], self.levels[first:last], self.instrument.instrument_id
         most = max(1, int(facts[:, 3:5].max(initial=0)))
-        # Tuples of a whole column at once are far cheaper than one by one; books that are not full are cut.
-        sides = [list(zip(*[iter(levels[:, place, :most].ravel().tolist())] * most, strict=True)) for place in range(4)]
+        bid_ticks, bid_sizes, ask_ticks, ask_sizes = (levels[:, place, :most] for place in range(4))
+        sides = [_stays(bid_ticks), _tuples(bid_sizes), _stays(ask_ticks), _tuples(ask_sizes)]  # books that are not full are cut
         for place, column in ((0, 3), (2, 4)):
             for row in np.flatnonzero(facts[:, column] < most).tolist():
                 depth = int(facts[row, column])
@@ -127,7 +127,9 @@ class MarketColumns(msgspec.Struct, frozen=True, kw_only=True):
                 size=size,
                 aggressor=_SIDES[sign],
             )
-            for ts_event, ts_recv, sequence, price_ticks, size, sign in self.trades[first:last].tolist()
+            for ts_event, ts_recv, sequence, price_ticks, size, sign in zip(
+                *[iter(self.trades[first:last].ravel().tolist())] * 6, strict=True
+            )
         ]
 
 
@@ -223,6 +225,20 @@ class _Catch(EventBus):
 
 
 _SIDES: Final = {1: Side.BUY, -1: Side.SELL, 0: None}
+
+
+def _tuples(rows: Int64Array) -> list[tuple[int, ...]]:
+    """Return rows as tuples: all at once is far cheaper than one by one."""
+    return list(zip(*[iter(rows.ravel().tolist())] * rows.shape[1], strict=True))
+
+
+def _stays(rows: Int64Array) -> list[tuple[int, ...]]:
+    """Return rows as tuples, the same one while a row is as the one before it: prices seldom move."""
+    is_new = np.ones(len(rows), np.bool_)
+    is_new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    places = np.flatnonzero(is_new)
+    counts = np.diff(places, append=len(rows)).tolist()
+    return list(chain.from_iterable(map(repeat, _tuples(rows[places]), counts)))
 
 
 def _made(

@@ -53,11 +53,10 @@ class LeanDesk:
             CancelOrder: self._on_cancel,
             ReplaceOrder: self._on_replace,
             SubmitList: _refuse_list,
-            ExecutionReport: self._on_report,
         }
 
     def handle(self, command: Message) -> None:
-        """Carry out one command or take one report."""
+        """Carry out one command."""
         self._handlers[type(command)](command)
 
     def cancel_all(self) -> None:
@@ -121,7 +120,8 @@ class LeanDesk:
 
     # --- reports -----------------------------------------------------------------------------------------------------------------
 
-    def _on_report(self, report: ExecutionReport) -> None:
+    def take(self, report: ExecutionReport) -> None:
+        """Take what the venue says."""
         order = self.open.get(report.client_order_id)
         if order is None or order.apply(report) in NO_CHANGE:
             return

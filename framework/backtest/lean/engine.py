@@ -220,7 +220,7 @@ class _LeanRun:
     # --- orders --------------------------------------------------------------------------------------------------------------
 
     def _on_report(self, report: ExecutionReport) -> None:
-        self._desk.handle(report)
+        self._desk.take(report)
         self._settle()
 
     def _settle(self) -> None:

@@ -152,7 +152,7 @@ class LeanGate:
 
     def _often(self, now_ns: int) -> str:
         limits = self._limits
-        of_second, of_minute = (len(window.prune(now_ns)) for window in (self._second, self._minute))
+        of_second, of_minute = len(self._second.prune(now_ns)), len(self._minute.prune(now_ns))
         if of_second >= limits.max_orders_per_second:
             return f"ORDER_RATE last_second={of_second} limit={limits.max_orders_per_second}"
         if limits.max_orders_per_minute and of_minute >= limits.max_orders_per_minute:
@@ -186,10 +186,9 @@ def _turning(order: SubmitOrder, position: int, open_orders: Mapping[str, Order]
 
 
 def _waiting(open_orders: Mapping[str, Order], side: Side) -> int:
-    return sum(order.open_quantity for order in open_orders.values() if order.intent.side is side)
+    return sum([order.open_quantity for order in open_orders.values() if order.intent.side is side])
 
 
 def _best_resting(open_orders: Mapping[str, Order], side: Side) -> int | None:
-    resting = (resting_price(order) for order in open_orders.values() if order.intent.side is side)
-    prices = [price for price in resting if price is not None]
+    prices = [price for order in open_orders.values() if order.intent.side is side and (price := resting_price(order)) is not None]
     return better(side)(prices) if prices else None
