@@ -42,13 +42,15 @@ def settings(order_latency_ms: float, response_latency_ms: float) -> MainConfig:
     return MainConfig(risk=limits, paper=venue)
 
 
-def plan(paths: list[Path], state_dir: Path, main: MainConfig) -> Plan:
+def plan(
+    paths: list[Path], state_dir: Path, main: MainConfig, strategy: str = "tests.benchmarks.quoting_strategy:QuotingStrategy"
+) -> Plan:
     """Plan a backtest of the strategy on the first instrument of a recording."""
     feed = open_market([str(path) for path in paths])
     instrument_id = feed.instruments[0].instrument_id
     feed.stop()
     file = state_dir / "quoting.yaml"
-    file.write_text(f"name: quoting\nstrategy: tests.benchmarks.quoting_strategy:QuotingStrategy\ninstrument_id: {instrument_id}\n")
+    file.write_text(f"name: quoting\nstrategy: {strategy}\ninstrument_id: {instrument_id}\n")
     return plan_for(file, paths, ml=OFF, latency=None, settings=main, instrument_id=None, state_dir=state_dir / "state", seed=7)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-ROOMS = ("framework/strategy/compiled", "framework/backtest/compiled", "framework/backtest/lean")
+CODE = ("framework/strategy/compiled/*.py", "framework/backtest/compiled/*.py", "framework/backtest/lean/compiled*.py")
+"""Where our compiled code is."""
 _HOME = Path(__file__).resolve().parents[3]
 
 
@@ -17,7 +18,7 @@ def drop_stale(functions: Iterable[Any]) -> int:
     before it.
     """
     known = list(functions)
-    sources = [source for room in ROOMS for source in (_HOME / room).glob("*.py")]
+    sources = [source for pattern in CODE for source in _HOME.glob(pattern)]
     sources += [Path(function.py_func.__code__.co_filename) for function in known]
     newest_ns = max(source.stat().st_mtime_ns for source in sources if source.exists())
     stale = {index for function in known for index in _kept(function) if index.stat().st_mtime_ns < newest_ns}
@@ -31,5 +32,5 @@ def _kept(function: Any) -> list[Path]:
     folder, source = function.stats.cache_path, Path(function.py_func.__code__.co_filename)
     if not folder:
         return []
-    is_ours = source.parent in {_HOME / room for room in ROOMS}
+    is_ours = any(source.match(pattern) for pattern in CODE)
     return list(Path(folder).glob("*.nbi" if is_ours else f"{source.stem}.*.nbi"))

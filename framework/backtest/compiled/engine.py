@@ -48,12 +48,12 @@ def execute_compiled(plan: Plan, columns: MarketColumns, on_progress: Progress) 
     """Run the strategy over a recording that was read. Blocks. Raises `TidebookError` when it cannot run."""
     check_compiled(plan)
     _check_money(plan, columns)
-    return _CompiledRun(plan, columns).run(on_progress)
+    return CompiledRun(plan, columns).run(on_progress)
 
 
 def load_compiled(plan: Plan, columns: MarketColumns) -> None:
     """Compile the loop for the strategy of a plan (the first time on a machine: some ten seconds), so that no run has to."""
-    _CompiledRun(plan, columns)
+    CompiledRun(plan, columns)
 
 
 def _check_money(plan: Plan, columns: MarketColumns) -> None:
@@ -87,6 +87,7 @@ def _loop_for(function: Any, state_type: Any, host_type: Any) -> Loop:
     function.compile(signature)
     loop = (types.FunctionType(signature), state_type, orders_type, *host_type)
     play.compile(loop)
+    wind_down.compile((orders_type, *host_type, types.int64))
     return Loop(play.overloads[loop].entry_point, function)  # type: ignore[attr-defined]
 
 
@@ -94,7 +95,7 @@ def _type_of(value: Any) -> Any:
     return numba.typeof(value)  # type: ignore[no-untyped-call]
 
 
-class _CompiledRun:
+class CompiledRun:
     """One run: the arrays, the loop, and what is made of them afterwards."""
 
     def __init__(self, plan: Plan, columns: MarketColumns) -> None:
