@@ -36,6 +36,7 @@ STRATEGIES: Final[dict[str, tuple[float, str]]] = {
     "ml_futures": (240.0, MODEL),
     "market_maker": (240.0, MODEL),
     "breakout": (LONGEST_S, MODEL),
+    "compiled_quoter": (240.0, OFF),
 }
 """For how long each trades, s, and whether it gets predictions."""
 Golden = dict[str, dict[str, Any]]

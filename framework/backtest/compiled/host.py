@@ -34,6 +34,7 @@ from framework.window import LEVELS, Int64Array
 
 ROOM: Final = 1 << 13
 DRAWS: Final = 1 << 16
+REPORT_ROOM: Final = 2 * REPORT_MARGIN
 NO_TIMES: Final = np.zeros(0, np.int64)
 _LATENCIES: Final = ("latency_times", "latency_out", "latency_back")
 
@@ -113,7 +114,7 @@ def _matching(settings: PaperConfig) -> dict[str, Any]:
 def _tables() -> dict[str, Any]:
     return {
         "requests": np.zeros((ROOM, REPORT_COLUMNS), np.int64),
-        "reports": np.zeros((REPORT_MARGIN * 2, REPORT_COLUMNS), np.int64),
+        "reports": np.zeros((REPORT_ROOM, REPORT_COLUMNS), np.int64),
         "updates": np.zeros((ROOM, 11), np.int64),
         "fills": np.zeros((ROOM, 6), np.int64),
         "notes": np.zeros((ROOM, 6), np.int64),
