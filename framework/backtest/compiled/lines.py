@@ -19,6 +19,18 @@ def ticket(desk: Any) -> int:
 
 
 @njit(cache=True)
+def _share(amount: int, part: int, whole: int) -> int:
+    """Return amount x part / whole, rounded down, for 0 <= part < whole, where the product needs more than 64 bits."""
+    quotient, rest = divmod(amount, whole)
+    left, found = 0, 0
+    for bit in range(62, -1, -1):
+        left, found = 2 * left + (part if rest >> bit & 1 else 0), 2 * found
+        while left >= whole:
+            left, found = left - whole, found + 1
+    return quotient * part + found
+
+
+@njit(cache=True)
 def _latency(times: Int64Array, latencies: Int64Array, drawn: int, now_ns: int) -> int:
     """Return how long a message is under way (`framework.venues.latency`)."""
     if len(latencies) == 1:
@@ -33,7 +45,7 @@ def _latency(times: Int64Array, latencies: Int64Array, drawn: int, now_ns: int) 
     if after == len(times):
         return latencies[after - 1]  # type: ignore[no-any-return]
     begin, first = times[after - 1], latencies[after - 1]
-    return first + (latencies[after] - first) * (now_ns - begin) // (times[after] - begin)  # type: ignore[no-any-return]
+    return first + _share(latencies[after] - first, now_ns - begin, times[after] - begin)  # type: ignore[no-any-return]
 
 
 @njit(cache=True)
