@@ -24,6 +24,7 @@ from framework.model import NS_PER_S, Instrument, OrderStatus, TradingState
 from framework.trading.contingent import Contingencies
 from framework.trading.exposure import Exposure
 from framework.trading.journal import Journal, Record
+from framework.trading.known_ids import KnownIds
 from framework.trading.losses import LossBook
 from framework.trading.orders import NO_CHANGE, REPLACEABLE, Effect, Order
 from framework.trading.portfolio import Portfolio, fill_of
@@ -63,6 +64,7 @@ class Blotter:
     def __init__(self, journal: Journal, portfolio: Portfolio) -> None:
         self._journal = journal
         self.portfolio = portfolio
+        self.ids = KnownIds(journal)
         self.exposure = Exposure()
         self._reducing = Reducing(self._lots, self.exposure.open_quantity)
         self.held = Contingencies(self.find_ever, self._reducing)
@@ -131,6 +133,7 @@ class Blotter:
     def add(self, intent: SubmitOrder) -> Order:
         """Take an order that is about to leave, or to be held here."""
         order = self.open[intent.client_order_id] = Order(intent)
+        self.ids.use(intent.client_order_id)
         self._note(order)
         return order
 
@@ -240,7 +243,7 @@ class Blotter:
 
     def is_known(self, client_order_id: str) -> bool:
         """Return whether this id was ever used, in this run or before."""
-        return self.find(client_order_id) is not None or self._journal.has_order(client_order_id)
+        return self.find(client_order_id) is not None or self.ids.is_used(client_order_id)
 
     def fetch(self, client_order_id: str, *, before: int | None = None) -> bool:
         """Bring an order that was pruned from memory back from the journal; return whether there ever was one of this id."""

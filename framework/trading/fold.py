@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -24,6 +23,7 @@ from framework.messages import (
 from framework.model import Instrument, OrderStatus, TradingState
 from framework.trading.blotter import Blotter
 from framework.trading.journal import Journal, Record
+from framework.trading.known_ids import parts_of
 from framework.trading.orders import Order
 from framework.trading.portfolio import Portfolio, Position
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked
@@ -31,7 +31,6 @@ from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked
 FORMAT: Final = 3
 """Raised when the same records add up to something else: a snapshot of another format is left aside, and all records are read."""
 FILLED_KEPT: Final = 10_000
-_NUMBER: Final = re.compile(r"^(.+?-d?)(\d+)$")
 
 
 class OrderFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,12 +145,10 @@ class JournalFold:
             if len(self.filled_orders) > FILLED_KEPT:
                 self.filled_orders.popitem(last=False)
 
-    def _use(self, name: str) -> None:
-        number = _NUMBER.match(name)
-        if number is not None:
-            prefix, count = number[1], int(number[2])
-            if count > self.ids.get(prefix, 0):
-                self.ids[prefix] = count
+    def _use(self, used_id: str) -> None:
+        kind, number = parts_of(used_id)
+        if number > self.ids.get(kind, 0):
+            self.ids[kind] = number
 
     # --- snapshots -----------------------------------------------------------------------------------------------------------
 
@@ -216,6 +213,7 @@ def restore_blotter(blotter: Blotter, facts: Facts) -> None:
     blotter.losses.restore_bases(
         {(one.strategy_id, one.instrument.instrument_id): one.trade_base for one in facts.positions if one.trade_base is not None}
     )
+    blotter.ids.take(facts.ids)
     blotter.sent = deque(facts.sent)
     blotter.tightened, blotter.limits_digest = list(facts.tightened), facts.limits_digest
     blotter.adopted = {one.client_order_id: one for one in facts.adopted}

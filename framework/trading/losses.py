@@ -28,6 +28,10 @@ class LossBook:
     def __init__(self, portfolio: Portfolio) -> None:
         self._portfolio = portfolio
         self._marks: dict[str, float] = {}
+        self._profits: list[tuple[Key, Decimal]] = []
+        self._equities: dict[Scope, Decimal] = {}
+        self._worked_out_at = (-1, -1)
+        self._moves = 0
         self._trade_base: dict[Key, Decimal] = {}
         self.losses: Counter[Scope] = Counter()
         self.fills: Counter[Scope] = Counter()
@@ -37,7 +41,9 @@ class LossBook:
 
     def on_mid(self, instrument_id: str, mid_ticks: float) -> None:
         """Take the market's price of an instrument."""
-        self._marks[instrument_id] = mid_ticks
+        if self._marks.get(instrument_id) != mid_ticks:
+            self._marks[instrument_id] = mid_ticks
+            self._moves += 1
 
     def on_fill(self, key: Key, position: Position, *, quantity_before: int, net_before: Decimal | None) -> None:
         """Count a fill, and the trade that it ends: a position that became flat or turned. `net_before`: if it was flat."""
@@ -60,7 +66,18 @@ class LossBook:
 
     def equity(self, scope: Scope = ACCOUNT) -> Decimal:
         """Return realized and open profit less fees; a position that has no mark yet counts at its cost."""
-        return sum((self._profit(key, position) for key, position in self._portfolio.positions().items() if _is_in(key, scope)), ZERO)
+        if self._worked_out_at != (self._portfolio.version, self._moves):
+            self._work_out()
+        found = self._equities.get(scope)
+        if found is None:
+            found = self._equities[scope] = sum((profit for key, profit in self._profits if _is_in(key, scope)), ZERO)
+        return found
+
+    def _work_out(self) -> None:
+        """Work the profit of each position out: a price or a position has moved. The gate asks for three sums of them at each order."""
+        self._worked_out_at = (self._portfolio.version, self._moves)
+        self._profits = [(key, self._profit(key, position)) for key, position in self._portfolio.positions().items()]
+        self._equities.clear()
 
     def loss(self, scope: Scope) -> Loss:
         """Return how a scope has done. One that was never marked begins here."""

@@ -19,6 +19,7 @@ _NEEDS: Final[dict[OrderType, tuple[str, ...]]] = {
     OrderType.TRAILING_STOP: ("trail_ticks",),
 }
 _MAY_HAVE: Final[dict[OrderType, tuple[str, ...]]] = {OrderType.TRAILING_STOP: ("stop_ticks",)}
+_MARKET, _LIMIT, _GTD = OrderType.MARKET, OrderType.LIMIT, TimeInForce.GTD
 _PRICES: Final = ("limit_ticks", "stop_ticks", "trail_ticks")
 
 
@@ -27,9 +28,19 @@ def fault_in_terms(order: SubmitOrder, *, now_ns: int, quote: Quote, find: Calla
 
     `quote` is the market's at this instant; `find` returns an order by its id, for one that waits for another.
     """
+    if _is_plain(order):
+        return None
     faults = (_fault_in_prices, _fault_in_time, _fault_in_post_only)
     found = next((fault for check in faults if (fault := check(order, now_ns))), None)
     return found or _fault_in_stop(order, quote) or _fault_in_parent(order, find)
+
+
+def _is_plain(order: SubmitOrder) -> bool:
+    """Return whether this is a market or limit order with nothing to it that could be wrong: most are."""
+    has_more = order.stop_ticks is not None or order.trail_ticks is not None or order.expire_ns is not None
+    if has_more or order.post_only or order.parent_id or order.time_in_force is _GTD:
+        return False
+    return order.order_type is (_MARKET if order.limit_ticks is None else _LIMIT)
 
 
 def fault_in_list(orders: tuple[SubmitOrder, ...], strategy_id: str) -> str | None:

@@ -107,6 +107,8 @@ class Portfolio:
         self._known = set(instruments)
         self._positions: dict[Key, Position] = {}
         self._net: Counter[str] = Counter()
+        self.version = 0
+        """Goes up with every change of a position."""
 
     def learn(self, instruments: Iterable[Instrument]) -> None:
         """Take the facts of instruments that other runs traded, so that their money can be counted."""
@@ -132,6 +134,7 @@ class Portfolio:
 
     def restore(self, positions: dict[Key, Position]) -> None:
         """Take positions as they were; those of before are forgotten."""
+        self.version += 1
         self._positions = dict(positions)
         self._net = Counter()
         for (_, instrument_id), position in positions.items():
@@ -159,10 +162,12 @@ class Portfolio:
         if found is None:
             instrument = self._instruments.setdefault(instrument_id, Instrument(instrument_id=instrument_id, tick_size=Decimal(1)))
             found = self._positions[key] = Position(instrument)
+            self.version += 1
         return found
 
     def apply(self, fill: Filled) -> PositionChanged:
         """Book a fill and return the new position."""
+        self.version += 1
         position = self.book(fill.strategy_id, fill.instrument_id)
         signed = fill.side.sign * fill.quantity
         position.apply(signed, fill.price_ticks, fill.fee)

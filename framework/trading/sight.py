@@ -21,6 +21,7 @@ class Sight:
         self._blotter = blotter
         self._journal = journal
         self._instruments = instruments
+        self._tick_values = {name: one.tick_value for name, one in instruments.items()}
         self._is_killed = is_killed
         self._books: dict[str, BookSnapshot] = {}
         self._last_books: dict[str, BookSnapshot] = {}
@@ -123,6 +124,8 @@ class Sight:
 
     def contract_value(self, instrument_id: str, price_ticks: float) -> Decimal:
         """Return the money that one lot is worth at a price."""
+        if isinstance(price_ticks, int):
+            return self._tick_values[instrument_id] * abs(price_ticks)
         return worth(self._instruments[instrument_id], price_ticks)
 
     def position(self, strategy_id: str | None, instrument_id: str) -> int:

@@ -2,8 +2,10 @@
 
     python -m tests.benchmarks.bench_gate [--orders 5000] [--quick]
 
-The gate is measured on Execution's real state: 50 open orders, positions of three strategies in two instruments, every kind of limit
-set. The intent is a durable append on the disk of `--directory` (default: a temporary folder). Goals: gate p99 100 us, intent p99 1 ms.
+The gate is measured on Execution's real state: 50 open orders, positions of three strategies, every kind of limit set; the book moves
+before every order. `gate_cpu_undisturbed` leaves out the orders before which the scheduler took the processor away: what a busy
+machine takes from the caches is not the gate's. The intent is a durable append on the disk of `--directory` (default: a temporary
+folder). Goals: gate p99 100 us, intent p99 1 ms.
 """
 
 from __future__ import annotations
@@ -11,19 +13,23 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import resource
 import tempfile
 import time
 from decimal import Decimal
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from framework.config import AccountLimits, RiskLimits, ScopeLimits
-from framework.messages import ReportKind
+from framework.messages import ReportKind, SubmitOrder
 from framework.model import OrderType, Side
 from framework.trading.journal import Journal
 from framework.trading.risk import Approved, RiskGate
-from tests.trading.conftest import NOW, submit
+from tests.trading.conftest import NOW, book, submit
 from tests.trading.room import Room, fill, report
 
+SETTLING: Final = 3
+"""Orders that a switch is given to be over."""
 LIMITS = RiskLimits(
     max_position=1_000,
     max_open_orders=1_000,
@@ -56,6 +62,7 @@ def quantiles(values: list[int]) -> dict[str, float]:
 def room(journal: Journal) -> Room:
     """Return Execution with fifty open orders and three positions."""
     one = Room(journal)
+    one.execution.recover()  # as every start does
     for n in range(50):
         side = Side.BUY if n % 2 else Side.SELL
         name = f"open-{n}"
@@ -68,26 +75,48 @@ def room(journal: Journal) -> Room:
     return one
 
 
-def gate_ns(count: int) -> tuple[list[int], list[int]]:
-    """Return what each check took, on the wall and of the processor (which a busy machine does not change)."""
+class Took(NamedTuple):
+    """What checks took, ns: on the wall, of the processor, and of the processor for those that were not disturbed."""
+
+    wall: list[int]
+    cpu: list[int]
+    undisturbed: list[int]
+
+
+def gate_ns(count: int) -> Took:
+    """Return what each check took."""
     one, gate = room(Journal(":memory:")), RiskGate(LIMITS)
-    took, worked = [], []
+    took = Took([], [], [])
+    switches, quiet = _switches(), 0
     for n in range(count):
-        is_market = n % 4 == 0
-        order = submit(
-            f"o{n}",
-            Side.BUY if n % 2 else Side.SELL,
-            1 + n % 3,
-            strategy_id="s0",
-            limit_ticks=None if is_market else 100 - n % 7,
-            order_type=OrderType.MARKET if is_market else OrderType.LIMIT,
-        )
+        one.execution.sight.on_book(book(bids=(99 - n % 2, 98 - n % 2), sequence=n + 2))
+        order = _order(n)
         begin, cpu = time.perf_counter_ns(), time.thread_time_ns()
         gate.check(order, one.execution.sight, NOW)
-        worked.append(time.thread_time_ns() - cpu)
-        took.append(time.perf_counter_ns() - begin)
+        took.cpu.append(time.thread_time_ns() - cpu)
+        took.wall.append(time.perf_counter_ns() - begin)
+        quiet = quiet + 1 if switches == (switches := _switches()) else 0
+        if quiet > SETTLING:
+            took.undisturbed.append(took.cpu[-1])
     assert isinstance(gate.check(submit("last", strategy_id="s1", quantity=3), one.execution.sight, NOW), Approved)
-    return took, worked
+    return took
+
+
+def _order(n: int) -> SubmitOrder:
+    is_market = n % 4 == 0
+    return submit(
+        f"o{n}",
+        Side.BUY if n % 2 else Side.SELL,
+        1 + n % 3,
+        strategy_id="s0",
+        limit_ticks=None if is_market else 100 - n % 7,
+        order_type=OrderType.MARKET if is_market else OrderType.LIMIT,
+    )
+
+
+def _switches() -> int:
+    """Return how often the scheduler took the processor away from this thread."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
 def intent_ns(directory: Path, count: int) -> list[int]:
@@ -111,14 +140,13 @@ def main() -> None:
     count = 500 if options.quick else options.orders
     gc.collect()
     gc.freeze()
-    gate, gate_cpu = map(quantiles, gate_ns(count))
+    gate, gate_cpu, undisturbed = map(quantiles, gate_ns(count))
     with tempfile.TemporaryDirectory(dir=options.directory) as folder:
         intent = quantiles(intent_ns(Path(folder), count))
     goal = "gate p99 100 us, durable intent p99 1000 us"
     met = gate["p99_us"] <= 100 and intent["p99_us"] <= 1_000
-    print(
-        json.dumps({"benchmark": "gate", "orders": count, "gate": gate, "gate_cpu": gate_cpu, "intent": intent, "goal": goal, "met": met})
-    )
+    found = {"gate": gate, "gate_cpu": gate_cpu, "gate_cpu_undisturbed": undisturbed, "intent": intent}
+    print(json.dumps({"benchmark": "gate", "orders": count, **found, "goal": goal, "met": met}))
 
 
 if __name__ == "__main__":

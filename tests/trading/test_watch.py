@@ -23,7 +23,7 @@ from framework.trading.journal import Journal
 from framework.trading.records import RunStarted
 from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.snapshots import SnapshotKeeper
-from framework.trading.watch import Watch
+from framework.trading.watch import SWEEP_NS, Watch
 from framework.venues.paper import PaperVenue
 from tests.trading import room as rooms
 from tests.trading.conftest import INSTRUMENT, book, submit
@@ -87,7 +87,9 @@ def test_open_orders_are_asked_about_four_times_a_minute_and_an_end_is_asked_abo
 
 def test_what_the_venue_says_again_when_it_is_asked_is_journalled_and_told_once(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
-        room = Room(journal, PaperVenue(PaperConfig(), [INSTRUMENT]))
+        venue = PaperVenue(PaperConfig(), [INSTRUMENT])
+        venue.sweep_ns = SWEEP_NS  # as often as a venue elsewhere
+        room = Room(journal, venue)
         for name in ("o1", "o2", "o3"):
             room.tell(submit(name, limit_ticks=90, quantity=5))
         room.wait(0.1)

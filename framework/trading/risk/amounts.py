@@ -19,9 +19,8 @@ DAY_S: Final = 86_400
 
 def notional(case: Case) -> str | None:
     """8: money of one order."""
-    for scope in case.scopes:
-        most = scope.get("max_order_notional")
-        if most and not _is_at_most(case.order_notional, most):
+    for scope, most in case.bound.get("max_order_notional", ()):
+        if not _is_at_most(case.order_notional, most):
             return f"scope={scope.name} notional={case.order_notional:.2f} limit={most}"
     return None
 
@@ -29,10 +28,7 @@ def notional(case: Case) -> str | None:
 def position(case: Case) -> str | None:
     """9: the position as if everything open of that side filled, UNKNOWN orders too."""
     order, view = case.order, case.view
-    for scope in case.scopes:
-        most = scope.get("max_position")
-        if not most:
-            continue
+    for scope, most in case.bound.get("max_position", ()):
         lots = view.position(scope.strategy_id, order.instrument_id)
         waiting = view.open_quantity(scope.strategy_id, order.instrument_id, order.side)
         worst = lots + order.side.sign * (waiting + order.quantity)
@@ -44,11 +40,10 @@ def position(case: Case) -> str | None:
 
 def open_orders(case: Case) -> str | None:
     """9: how many orders are open."""
-    for scope in case.scopes:
-        most = scope.get("max_open_orders")
+    for scope, most in case.bound.get("max_open_orders", ()):
         # The account's count is over all instruments; the others are for this one.
         where = None if scope.name == "account" else case.order.instrument_id
-        if most and not (count := case.view.open_order_count(scope.strategy_id, where)) < most:
+        if not (count := case.view.open_order_count(scope.strategy_id, where)) < most:
             return f"{'' if scope.name == 'strategy' else f'scope={scope.name} '}open={count} limit={most}"
     return None
 
@@ -78,36 +73,32 @@ def margin(case: Case) -> str | None:
 
 def daily_loss(case: Case) -> str | None:
     """11: what was lost today, open positions at the market."""
-    for scope in case.scopes:
-        most = scope.get("max_daily_loss")
-        if most and not case.is_reducing and not _is_below(lost := -case.loss(scope).day, most):
+    for scope, most in case.bound.get("max_daily_loss", ()):
+        if not case.is_reducing and not _is_below(lost := -case.loss(scope).day, most):
             return f"scope={scope.name} lost={lost:.2f} limit={most}"
     return None
 
 
 def drawdown(case: Case) -> str | None:
     """11: what was lost since the best."""
-    for scope in case.scopes:
-        most = scope.get("max_drawdown")
-        if most and not case.is_reducing and not _is_below(lost := case.loss(scope).drawdown, most):
+    for scope, most in case.bound.get("max_drawdown", ()):
+        if not case.is_reducing and not _is_below(lost := case.loss(scope).drawdown, most):
             return f"scope={scope.name} lost={lost:.2f} limit={most}"
     return None
 
 
 def losses_in_a_row(case: Case) -> str | None:
     """11: losing trades in a row."""
-    for scope in case.scopes:
-        most = scope.get("max_consecutive_losses")
-        if most and not case.is_reducing and not (count := case.loss(scope).losses_in_a_row) < most:
+    for scope, most in case.bound.get("max_consecutive_losses", ()):
+        if not case.is_reducing and not (count := case.loss(scope).losses_in_a_row) < most:
             return f"scope={scope.name} losses={count} limit={most}"
     return None
 
 
 def fills(case: Case) -> str | None:
     """13: fills since an operator last resumed."""
-    for scope in case.scopes:
-        most = scope.get("max_fills_unattended")
-        if most and not case.is_reducing and not (count := case.loss(scope).fills_unattended) < most:
+    for scope, most in case.bound.get("max_fills_unattended", ()):
+        if not case.is_reducing and not (count := case.loss(scope).fills_unattended) < most:
             return f"scope={scope.name} fills={count} limit={most}"
     return None
 
@@ -130,11 +121,14 @@ def seconds_to_session_end(limits: LimitBook, now_ns: int) -> float:
 # --- 12: how fast --------------------------------------------------------------------------------------------------------
 
 
+_RATES: Final = (("max_orders_per_second", NS_PER_S, "last_second"), ("max_orders_per_minute", MINUTE_NS, "last_minute"))
+
+
 def order_rate(case: Case) -> str | None:
     """12: orders in a second and in a minute."""
     for scope in case.scopes:
-        for key, span_ns, name in (("max_orders_per_second", NS_PER_S, "last_second"), ("max_orders_per_minute", MINUTE_NS, "last_minute")):
-            most = scope.get(key)
+        for key, span_ns, name in _RATES:
+            most = scope.limits.get(key)
             if most and not (count := len(case.throttles.window(scope.counted_as, span_ns, case.now_ns))) < most:
                 return f"{'' if scope.name == 'strategy' else f'scope={scope.name} '}{name}={count} limit={most}"
     return None
@@ -142,12 +136,10 @@ def order_rate(case: Case) -> str | None:
 
 def notional_rate(case: Case) -> str | None:
     """12: money in a minute."""
-    for scope in case.scopes:
-        most = scope.get("max_notional_per_minute")
-        if most:
-            total = case.throttles.window(scope.counted_as, MINUTE_NS, case.now_ns).total + case.order_notional
-            if not _is_at_most(total, most):
-                return f"scope={scope.name} last_minute={total:.2f} limit={most}"
+    for scope, most in case.bound.get("max_notional_per_minute", ()):
+        total = case.throttles.window(scope.counted_as, MINUTE_NS, case.now_ns).total + case.order_notional
+        if not _is_at_most(total, most):
+            return f"scope={scope.name} last_minute={total:.2f} limit={most}"
     return None
 
 

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import cached_property
 
 from framework.messages import BookSnapshot, SubmitOrder
 from framework.model import Side
-from framework.trading.risk.limits import LimitBook, Scope
+from framework.trading.risk.limits import Binding, LimitBook, Scope
 from framework.trading.risk.view import Loss, RiskView
 from framework.trading.risk.windows import Recent, Throttles
 
 
 class Case:
-    """One order before the gate. What several checks need is worked out once, and only after the checks before have passed."""
+    """One order before the gate. What several checks need is worked out once, and only after the checks before have passed.
+
+    By hand and in slots: before Python 3.12 each `cached_property` takes a lock, and a dictionary a case is work for the collector.
+    """
+
+    __slots__ = (
+        "_book",
+        "_bound",
+        "_is_reducing",
+        "_losses",
+        "_order_notional",
+        "_worst_lots",
+        "_worst_ticks",
+        "limits",
+        "now_ns",
+        "order",
+        "recent",
+        "throttles",
+        "view",
+    )
 
     def __init__(self, order: SubmitOrder, view: RiskView, now_ns: int, *, limits: LimitBook, throttles: Throttles, recent: Recent) -> None:
         self.order = order
@@ -22,56 +40,77 @@ class Case:
         self.limits = limits
         self.throttles = throttles
         self.recent = recent
+        self._bound: tuple[tuple[Scope, ...], Binding] | None = None
+        self._book: BookSnapshot | None = None
         self._losses: dict[str, Loss] = {}
+        self._worst_ticks: float | None = None
+        self._order_notional: Decimal | None = None
+        self._worst_lots: int | None = None
+        self._is_reducing: bool | None = None
 
-    @cached_property
+    @property
+    def bound(self) -> Binding:
+        """Return the limits that are set for the order, by their keys."""
+        return self._limits_of_order()[1]
+
+    @property
     def scopes(self) -> tuple[Scope, ...]:
         """Return the scopes whose limits the order has to hold."""
-        return self.limits.scopes(self.order.strategy_id, self.order.instrument_id)
+        return self._limits_of_order()[0]
 
-    @cached_property
+    def _limits_of_order(self) -> tuple[tuple[Scope, ...], Binding]:
+        if self._bound is None:
+            self._bound = self.limits.bound(self.order.strategy_id, self.order.instrument_id)
+        return self._bound
+
+    @property
     def book(self) -> BookSnapshot | None:
         """Return the sound book of the instrument."""
-        return self.view.book(self.order.instrument_id)
+        if self._book is None:
+            self._book = self.view.book(self.order.instrument_id)
+        return self._book
 
-    @cached_property
+    @property
     def worst_ticks(self) -> float:
         """Return the farthest price from zero that the order could trade at."""
-        order = self.order
-        if order.limit_ticks is not None:
-            return abs(order.limit_ticks)
-        return abs(marketable_limit(self)) if self.book is not None else 0.0
+        if self._worst_ticks is None:
+            limit_ticks = self.order.limit_ticks
+            if limit_ticks is None:
+                limit_ticks = marketable_limit(self) if self.book is not None else 0
+            self._worst_ticks = abs(limit_ticks)
+        return self._worst_ticks
 
-    @cached_property
+    @property
     def order_notional(self) -> Decimal:
         """Return the money that the order could move."""
-        return self.view.contract_value(self.order.instrument_id, self.worst_ticks) * self.order.quantity
+        if self._order_notional is None:
+            self._order_notional = self.view.contract_value(self.order.instrument_id, self.worst_ticks) * self.order.quantity
+        return self._order_notional
 
-    @cached_property
-    def _worst_lots(self) -> int:
+    @property
+    def worst_lots(self) -> int:
         """Return the lots of the account in this instrument if this order goes too and everything of the worse side fills."""
-        order, view = self.order, self.view
-        instrument_id = order.instrument_id
-        lots = view.position(None, instrument_id)
-        buys = view.open_quantity(None, instrument_id, Side.BUY) + (order.quantity if order.side is Side.BUY else 0)
-        sells = view.open_quantity(None, instrument_id, Side.SELL) + (order.quantity if order.side is Side.SELL else 0)
-        return max(abs(lots + buys), abs(lots - sells))
+        if self._worst_lots is None:
+            order, view = self.order, self.view
+            lots = view.position(None, order.instrument_id)
+            own, other = (view.open_quantity(None, order.instrument_id, side) for side in (order.side, order.side.opposite))
+            signed = lots * order.side.sign
+            self._worst_lots = max(abs(signed + own + order.quantity), abs(signed - other))
+        return self._worst_lots
 
-    @cached_property
+    @property
     def gross_notional(self) -> Decimal:
         """Return the gross exposure of the account if this order goes too."""
-        instrument_id = self.order.instrument_id
-        return self.view.gross_notional(instrument_id) + self._worst_notional
+        return self.view.gross_notional(self.order.instrument_id) + self._worst_notional()
 
-    @cached_property
     def _worst_notional(self) -> Decimal:
-        return self.view.contract_value(self.order.instrument_id, self.worst_ticks) * self._worst_lots
+        return self.view.contract_value(self.order.instrument_id, self.worst_ticks) * self.worst_lots
 
     def margin(self, share: Decimal) -> Decimal:
         """Return the margin of the account if this order goes too: by lots where the venue names one, else a share of the exposure."""
         instrument_id = self.order.instrument_id
         per_lot = self.view.margin_per_lot(instrument_id)
-        own = per_lot * self._worst_lots if per_lot else self._worst_notional * share
+        own = per_lot * self.worst_lots if per_lot else self._worst_notional() * share
         return self.view.margin(instrument_id, share) + own
 
     def loss(self, scope: Scope) -> Loss:
@@ -81,10 +120,12 @@ class Case:
             found = self._losses[scope.name] = self.view.loss(scope.strategy_id, scope.instrument_id)
         return found
 
-    @cached_property
+    @property
     def is_reducing(self) -> bool:
         """Return whether it cannot but make its strategy's position smaller, whatever else of that side fills."""
-        return self.reduces(self.order.strategy_id)
+        if self._is_reducing is None:
+            self._is_reducing = self.reduces(self.order.strategy_id)
+        return self._is_reducing
 
     def reduces(self, strategy_id: str | None) -> bool:
         """Return whether a position cannot become larger or turn by this order and the open ones of its side."""

@@ -105,10 +105,10 @@ class RiskGate:
     def note(self, order: SubmitOrder, notional: Decimal, ts_event: int) -> None:
         """Count an order that left, towards every rate that has a limit (also one of the run before, in order of time)."""
         for scope in self.limits.scopes(order.strategy_id, order.instrument_id):
-            name = scope.counted_as
-            if scope.get("max_orders_per_second"):
+            limits, name = scope.limits, scope.counted_as
+            if limits.get("max_orders_per_second"):
                 self.throttles.window(name, NS_PER_S, ts_event).add(ts_event, notional)
-            if scope.get("max_orders_per_minute") or scope.get("max_notional_per_minute"):
+            if limits.get("max_orders_per_minute") or limits.get("max_notional_per_minute"):
                 self.throttles.window(name, MINUTE_NS, ts_event).add(ts_event, notional)
         self.recent.note(order, ts_event)
 

@@ -39,6 +39,10 @@ class Scope(NamedTuple):
         return self.limits.get(key, 0)
 
 
+Binding = Mapping[str, tuple[tuple[Scope, Number], ...]]
+"""By limit: the scopes of an order in which it is set, the narrowest first, and its value. A limit that is set nowhere is not there."""
+
+
 class Tightening(msgspec.Struct, frozen=True, kw_only=True):
     """One limit, made tighter. `scope` is `strategies` (each of them), `strategy:NAME`, `instrument:ID` or `account`."""
 
@@ -58,7 +62,7 @@ class LimitBook:
             **{f"strategy:{name}": _numbers(limits) for name, limits in config.strategies.items()},
             **{f"instrument:{name}": _numbers(limits) for name, limits in config.instruments.items()},
         }
-        self._scopes: dict[tuple[str, str], tuple[Scope, ...]] = {}
+        self._scopes: dict[tuple[str, str], tuple[tuple[Scope, ...], Binding]] = {}
 
     def get(self, key: str) -> Number:
         """Return a limit that is the same for everybody (a collar, an age, a window)."""
@@ -66,19 +70,26 @@ class LimitBook:
 
     def scopes(self, strategy_id: str, instrument_id: str) -> tuple[Scope, ...]:
         """Return the scopes of an order, the narrowest first."""
+        return self.bound(strategy_id, instrument_id)[0]
+
+    def bound(self, strategy_id: str, instrument_id: str) -> tuple[tuple[Scope, ...], Binding]:
+        """Return the scopes of an order, and which limits are set in them: worked out once, until one is tightened."""
         key = (strategy_id, instrument_id)
         found = self._scopes.get(key)
         if found is None:
-            found = (
-                Scope("strategy", strategy_id, None, self._of_strategy(strategy_id), f"strategy:{strategy_id}"),
-                Scope(
-                    "instrument", None, instrument_id, self._tables.get(f"instrument:{instrument_id}", {}), f"instrument:{instrument_id}"
-                ),
-                Scope("account", None, None, self._tables[ACCOUNT], "account:"),
-            )
+            scopes = self._scopes_of(strategy_id, instrument_id)
+            found = scopes, _binding(scopes)
             if len(self._scopes) < 10_000:  # a table of what was asked for; names come from outside
                 self._scopes[key] = found
         return found
+
+    def _scopes_of(self, strategy_id: str, instrument_id: str) -> tuple[Scope, ...]:
+        instrument = f"instrument:{instrument_id}"
+        return (
+            Scope("strategy", strategy_id, None, self._of_strategy(strategy_id), f"strategy:{strategy_id}"),
+            Scope("instrument", None, instrument_id, self._tables.get(instrument, {}), instrument),
+            Scope("account", None, None, self._tables[ACCOUNT], "account:"),
+        )
 
     def tighten(self, change: Tightening) -> Number:
         """Make a limit tighter and return the value before (0: none). Raises `ConfigError` for anything that is not tighter."""
@@ -116,6 +127,15 @@ class LimitBook:
         for key, value in self._tables.get(f"strategy:{strategy_id}", {}).items():
             limits[key] = min(value, limits.get(key, 0) or value) if value else limits.get(key, 0)
         return limits
+
+
+def _binding(scopes: tuple[Scope, ...]) -> Binding:
+    found: dict[str, tuple[tuple[Scope, Number], ...]] = {}
+    for scope in scopes:
+        for key, most in scope.limits.items():
+            if most:  # NaN too: it lets nothing pass
+                found[key] = (*found.get(key, ()), (scope, most))
+    return found
 
 
 def limits_digest(config: RiskLimits) -> str:

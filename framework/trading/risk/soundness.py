@@ -47,7 +47,7 @@ def client_order_id(case: Case) -> str | None:
 def quantity(case: Case) -> str | None:
     """5 and 8: whole lots, within the largest order of every scope."""
     lots = case.order.quantity
-    most = min(limit for scope in case.scopes if (limit := scope.get("max_order_quantity")))
+    most = min([limit for _, limit in case.bound["max_order_quantity"]])
     return None if is_whole(lots) and 1 <= lots <= most else f"quantity={text_of(lots)} limit={most}"
 
 
@@ -55,7 +55,7 @@ def price(case: Case) -> str | None:
     """6: the terms of its type, whole prices, above zero unless the market itself is below."""
     order, found = case.order, case.book
     prices = (order.limit_ticks, order.stop_ticks, order.trail_ticks)
-    if not isinstance(order.order_type, OrderType) or not all(one is None or is_whole(one) for one in prices):
+    if not isinstance(order.order_type, OrderType) or not all([one is None or is_whole(one) for one in prices]):
         return f"order_type={order.order_type} limit_ticks={text_of(order.limit_ticks)}"
     quote = (found.bid_ticks[0], found.ask_ticks[0]) if found and found.bid_ticks and found.ask_ticks else (None, None)
     fault = fault_in_terms(order, now_ns=case.now_ns, quote=quote, find=case.view.open_intent)
