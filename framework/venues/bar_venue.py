@@ -8,7 +8,7 @@ from typing import Any
 
 from framework.config import PaperConfig
 from framework.messages import ReportKind
-from framework.model import NS_PER_S, Instrument, Side, TimeInForce
+from framework.model import Instrument, Side, TimeInForce
 from framework.venues.bar_matching import BarEngine, HeldStop
 from framework.venues.matcher import OpenOrder
 from framework.venues.matching import MatchingEngine
@@ -66,8 +66,6 @@ class BarVenue(PaperVenue):
     """
 
     _desk: BarDesk
-    sweep_ns = 3_600 * NS_PER_S
-    """How often we are asked about every open order: nothing gets lost in here, and orders are open for many bars."""
 
     def __init__(self, settings: PaperConfig, instruments: Sequence[Instrument], in_bars: Iterable[str]) -> None:
         self._bar_engines = {instrument_id: BarEngine(settings) for instrument_id in in_bars}

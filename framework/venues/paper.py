@@ -11,7 +11,7 @@ from framework.errors import ConfigError
 from framework.market.feed import arrival_ns
 from framework.market.order_log import OrderChange
 from framework.messages import BookSnapshot, ExecutionReport, MarketEvent, ReportKind, SessionChanged, SubmitOrder, TradeTick
-from framework.model import NS_PER_MS, Instrument, Liquidity, TimeInForce
+from framework.model import NS_PER_MS, NS_PER_S, Instrument, Liquidity, TimeInForce
 from framework.venues.at_desk import AtDesk
 from framework.venues.fifo import FifoEngine
 from framework.venues.latency import latencies
@@ -34,6 +34,8 @@ class PaperVenue(AtDesk):
 
     name = "PAPER"
     _make_desk: Callable[..., OpenOrders] = OpenOrders
+    sweep_ns = 3_600 * NS_PER_S
+    """How often Execution asks about every open order: nothing gets lost within a process, and most orders of bars rest for hours."""
 
     def __init__(
         self,

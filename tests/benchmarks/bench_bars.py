@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.bench_bars [--es FOLDER] [--repeats N] [--days N]      prints one JSON object
 
-The year is a random walk of 252 sessions of 23 hours, alone (a strategy that wants a book before it trades sends no order then), and
-with a one-level book just before each bar, so that it trades. FOLDER holds the recorded bars, a file a contract; they are joined into
-one series, and skipped where there is no such folder. Times are those of the whole backtest with its figures, on bars that lie on the
-disk as a recording.
+The year is a random walk of 252 sessions of 23 hours: heard only (`paper.bar_fills: false`, no orders), alone with its orders filled in
+the bars (`_filled`), and with a one-level book just before each bar. FOLDER holds the recorded bars, a file a contract; they are joined
+into one series, and skipped where there is no such folder. Times are those of the whole backtest with its figures, on bars that lie on
+the disk as a recording.
 """
 
 from __future__ import annotations
@@ -97,20 +97,21 @@ def recorded(events: Iterable[Bar | BookSnapshot], folder: Path, kind: str) -> P
     return folder
 
 
-def plan(data: list[Path], folder: Path, candle_s: float) -> Plan:
+def plan(data: list[Path], folder: Path, candle_s: float, *, is_filled: bool) -> Plan:
     file = folder / "breakout.yaml"
     file.write_text(
         "name: breakout\nstrategy: strategies.breakout:BreakoutStrategy\n"
         f"instrument_id: {INSTRUMENT.instrument_id}\nparameters:\n  candle_s: {candle_s}\n  max_holding_s: 7200.0\n"
     )
-    return plan_for(file, data, ml=OFF, latency=None, settings=MainConfig(), instrument_id=None, state_dir=folder / "state", seed=7)
+    settings = MainConfig.model_validate({"paper": {"bar_fills": is_filled}})
+    return plan_for(file, data, ml=OFF, latency=None, settings=settings, instrument_id=None, state_dir=folder / "state", seed=7)
 
 
-def timed(data: list[Path], folder: Path, candle_s: float, repeats: int) -> dict[str, Any]:
+def timed(data: list[Path], folder: Path, candle_s: float, repeats: int, *, is_filled: bool = False) -> dict[str, Any]:
     """Run a backtest `repeats` times; return the medians."""
     spent, walls, found = [], [], None
     for _ in range(repeats):
-        planned = plan(data, folder, candle_s)
+        planned = plan(data, folder, candle_s, is_filled=is_filled)
         begun, begun_cpu = time.perf_counter(), time.process_time()
         found = measured(execute(planned, prepare(planned, lambda *_: None), lambda *_: None), trials=1)
         spent.append(time.process_time() - begun_cpu)
@@ -133,11 +134,14 @@ def measure(sessions: int, es_folder: Path | None, repeats: int) -> dict[str, An
         folder = Path(name)
         year = recorded(walk(sessions), folder / "year", "1m")
         cases["year_1m"] = timed([year], folder, 60.0, repeats)
+        cases["year_1m_filled"] = timed([year], folder, 60.0, repeats, is_filled=True)
         books = recorded((book_before(bar, number) for number, bar in enumerate(walk(sessions), 1)), folder / "books", "events")
         cases["year_1m_with_books"] = timed([year, books], folder, 60.0, repeats)
         contracts = sorted(es_folder.glob("ES*_5m.csv.zst"), key=_when) if es_folder is not None else []
         if contracts:
-            cases["nine_years_5m"] = timed([recorded(joined(contracts), folder / "es", "5m")], folder, 300.0, repeats)
+            series = recorded(joined(contracts), folder / "es", "5m")
+            cases["nine_years_5m"] = timed([series], folder, 300.0, repeats)
+            cases["nine_years_5m_filled"] = timed([series], folder, 300.0, repeats, is_filled=True)
     goals = {name: goal_s for name, goal_s in GOALS_S.items() if name in cases}
     return {
         "benchmark": "bars",
