@@ -10,8 +10,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
+
+from tests.flows.harness import record_market
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,8 +54,8 @@ def test_every_command_has_a_verb_and_options_that_exist(page: Path) -> None:
     assert wrong == []
 
 
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def fenced(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
 def test_the_first_strategy_of_the_readme_trades(tmp_path: Path) -> None:
@@ -76,6 +79,31 @@ def test_the_first_strategy_of_the_readme_trades(tmp_path: Path) -> None:
     )
 
     assert json.loads(printed.splitlines()[-1])["fills"] > 0
+
+
+@pytest.mark.timeout(600)  # the first one on a machine compiles
+def test_the_compiled_strategy_of_the_docs_trades_and_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "my_compiled.py").write_text(fenced("python", "docs/compiled.md")[0])
+    (tmp_path / "my_compiled.yaml").write_text(fenced("yaml", "docs/compiled.md")[0].replace("strategies.my_compiled:", "my_compiled:"))
+    recording = record_market(tmp_path / "market", duration_s=30.0)
+    environment = plain_environment() | {"PYTHONPATH": str(tmp_path)}
+    commands = [match[0].split()[1:] for match in COMMAND.finditer((ROOT / "docs" / "compiled.md").read_text())]
+    here = {
+        "my_compiled.yaml": str(tmp_path / "my_compiled.yaml"),
+        "market": str(recording),
+        "compiled.parquet": str(tmp_path / "out.parquet"),
+    }
+
+    found = []
+    for words in commands:
+        command = [sys.executable, *(here.get(word, word) for word in words), "--state-dir", str(tmp_path / "state"), "--json"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+
+    assert [words[1] for words in commands] == ["backtest", "sweep"]
+    assert found[0]["fills"] > 0
+    assert len(pl.read_parquet(tmp_path / "out.parquet")) == 9
 
 
 def test_the_readmes_two_commands_install_and_run_what_ci_does() -> None:
