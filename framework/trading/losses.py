@@ -28,7 +28,6 @@ class LossBook:
     def __init__(self, portfolio: Portfolio) -> None:
         self._portfolio = portfolio
         self._marks: dict[str, float] = {}
-        self._profits: list[tuple[Key, Decimal]] = []
         self._equities: dict[Scope, Decimal] = {}
         self._worked_out_at = (-1, -1)
         self._moves = 0
@@ -68,16 +67,16 @@ class LossBook:
         """Return realized and open profit less fees; a position that has no mark yet counts at its cost."""
         if self._worked_out_at != (self._portfolio.version, self._moves):
             self._work_out()
-        found = self._equities.get(scope)
-        if found is None:
-            found = self._equities[scope] = sum((profit for key, profit in self._profits if _is_in(key, scope)), ZERO)
-        return found
+        return self._equities.get(scope, ZERO)
 
     def _work_out(self) -> None:
-        """Work the profit of each position out: a price or a position has moved. The gate asks for three sums of them at each order."""
+        """Work out what every scope is worth: a price or a position has moved. The gate asks for three of them at each order."""
         self._worked_out_at = (self._portfolio.version, self._moves)
-        self._profits = [(key, self._profit(key, position)) for key, position in self._portfolio.positions().items()]
-        self._equities.clear()
+        equities = self._equities = {}
+        for key, position in self._portfolio.positions().items():
+            profit = self._profit(key, position)
+            for scope in (*scopes_of(key), key):
+                equities[scope] = equities.get(scope, ZERO) + profit
 
     def loss(self, scope: Scope) -> Loss:
         """Return how a scope has done. One that was never marked begins here."""
@@ -138,10 +137,6 @@ class LossBook:
 def scopes_of(key: Key) -> tuple[Scope, Scope, Scope]:
     """Return the scopes that a strategy's position in an instrument counts in."""
     return (key[0], None), (None, key[1]), ACCOUNT
-
-
-def _is_in(key: Key, scope: Scope) -> bool:
-    return scope[0] in (None, key[0]) and scope[1] in (None, key[1])
 
 
 def _name(scope: Scope) -> str:

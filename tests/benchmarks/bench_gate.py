@@ -105,7 +105,7 @@ def gate_ns(count: int) -> Took:
 def _order(n: int) -> SubmitOrder:
     is_market = n % 4 == 0
     return submit(
-        f"o{n}",
+        f"o-{n}",
         Side.BUY if n % 2 else Side.SELL,
         1 + n % 3,
         strategy_id="s0",
