@@ -41,6 +41,8 @@ GATE, LIMITS, WATCH, EXECUTION, JOURNAL, FAULTS, ORDERS = (
     "tests/faults/test_faults.py",
     "tests/trading/test_orders.py",
 )
+ASKED, MARGINS = "tests/trading/test_questions.py", "tests/venues/test_margin.py"
+QUESTIONS, MARGIN, LIMITS_FILE = f"{T}questions.py", "framework/venues/margin.py", f"{T}risk/limits.py"
 AMOUNTS, CASE, SOUNDNESS = f"{T}risk/amounts.py", f"{T}risk/case.py", f"{T}risk/soundness.py"
 BUGS: Final = (
     Bug("the kill switch is not read", SOUNDNESS, "if case.view.is_killed():", "if False:", LIMITS),
@@ -74,8 +76,8 @@ BUGS: Final = (
     Bug(
         "the account's position is not asked",
         AMOUNTS,
-        '        most = scope.get("max_position")\n        if not most:',
-        '        most = scope.get("max_position")\n        if not most or scope.name != "strategy":',
+        'for scope, most in case.bound.get("max_position", ()):\n',
+        'for scope, most in case.bound.get("max_position", ())[:1]:\n',
         LIMITS,
     ),
     Bug(
@@ -95,8 +97,8 @@ BUGS: Final = (
     Bug(
         "the way out is closed too",
         AMOUNTS,
-        "if most and not case.is_reducing and not _is_below(lost := -case",
-        "if most and not _is_below(lost := -case",
+        "if not case.is_reducing and not _is_below(lost := -case",
+        "if not _is_below(lost := -case",
         LIMITS,
     ),
     Bug("a duplicate passes", SOUNDNESS, "    if twin is None:\n        return None", "    return None", LIMITS),
@@ -275,6 +277,112 @@ BUGS: Final = (
         "",
         EXECUTION,
     ),
+    Bug(
+        "a limit that is set is not bound",
+        LIMITS_FILE,
+        "            if most:  # NaN too",
+        "            if most and scope.strategy_id:  # NaN too",
+        LIMITS,
+    ),
+    Bug(
+        "profits are not worked out again when a price has moved",
+        f"{T}losses.py",
+        "            self._moves += 1\n",
+        "",
+        LIMITS + " " + WATCH,
+    ),
+    Bug(
+        "an id of the run before passes for a new one",
+        f"{T}known_ids.py",
+        "if number > self._highest.get(kind, 0):\n                return",
+        "if True:\n                return",
+        "tests/trading/test_known_ids.py",
+    ),
+    Bug("an old answer counts", QUESTIONS, "if answer.question < self._since.get(name, 0):", "if False:", ASKED),
+    Bug(
+        "a change makes no answer old",
+        f"{T}outgoing.py",
+        "            self.questions.note(name)\n            self._venue.replace",
+        "            self._venue.replace",
+        ASKED,
+    ),
+    Bug("a question of the run before counts", f"{T}execution.py", "            self._out.questions.note(name)\n", "", ASKED),
+    Bug("a fill in an old answer is lost", QUESTIONS, "if answer.kind is ReportKind.FILLED:", "if False:", ASKED),
+    Bug(
+        "every word of an answer is taken for the newest",
+        QUESTIONS,
+        "if answer.kind is ReportKind.RESTATED else None",
+        "if True else None",
+        ASKED,
+    ),
+    Bug("an order beyond the margin is taken", MARGIN, 'return "" if needed <= equity else', 'return "" if True else', MARGINS),
+    Bug("the way out needs margin", MARGIN, "if wanted <= before:", "if False:", MARGINS),
+    Bug(
+        "open orders need no margin",
+        MARGIN,
+        "            if order.intent.instrument_id == instrument_id:\n                waiting",
+        "            if False:\n                waiting",
+        MARGINS,
+    ),
+    Bug(
+        "an open loss is no loss to the venue",
+        MARGIN,
+        "return position.net_realized + (position",
+        "return position.net_realized + 0 * (position",
+        MARGINS,
+    ),
+    Bug(
+        "a margin call cancels the way out", "framework/venues/open_orders.py", "and not self.margin.reduces(order):", "and True:", MARGINS
+    ),
+    Bug(
+        "a margin call changes nothing here",
+        f"{T}execution.py",
+        "if not called.is_over and self.state is TradingState.ACTIVE:",
+        "if False:",
+        MARGINS,
+    ),
+    Bug(
+        "a restart makes the venue forget what was lost",
+        f"{T}execution.py",
+        "self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged), positions, booked)",
+        "self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged), positions)",
+        MARGINS,
+    ),
+    Bug(
+        "a quarantine takes the exits",
+        f"{T}execution.py",
+        'if wanted == "keep_exits" and self.state',
+        'if wanted == "nothing" and self.state',
+        "tests/trading/test_quarantine.py",
+    ),
+    Bug(
+        "a quarantine closes everybody's positions",
+        f"{T}watch.py",
+        "return self._flattened is None or strategy_id in self._flattened",
+        "return True",
+        "tests/trading/test_quarantine.py",
+    ),
+    Bug(
+        "a venue elsewhere is asked to cancel once",
+        "framework/operations/venue_halt.py",
+        "        if not left:\n            break\n        seen",
+        "        if seen:\n            break\n        seen",
+        "tests/operations/test_kills.py",
+    ),
+    Bug(
+        "the kill process does not look at the switch",
+        "framework/operations/kill_process.py",
+        "            if self._is_set():",
+        "            if False:",
+        "tests/faults/test_elsewhere.py",
+    ),
+    Bug(
+        "a closing order is not written down",
+        "framework/operations/venue_halt.py",
+        '        journal.append("ExecutionReport", report, durable=True, key=report.client_order_id)\n',
+        "        pass\n",
+        "tests/faults/test_elsewhere.py",
+    ),
 )
 
 
@@ -292,7 +400,7 @@ def catch(bug: Bug, tree: Path) -> str:
     """Run the tests on a tree with the bug; return which one caught it, or nothing."""
     before = plant(bug, tree)
     try:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", bug.tests]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *bug.tests.split()]
         ran = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=600)
     finally:
         (tree / bug.path).write_text(before)

@@ -103,12 +103,12 @@ def run_one(way: str, seed: int, found: Found) -> None:
     is_flattening, is_killer_dead = rng.random() < 0.5, rng.random() < 0.3
     with cast() as one:
         one.trade(seed, rng.randint(6, 20), way)
-        before = _standing(one)
+        before = standing_of(one)
         _strike(one, way, is_killer_dead=is_killer_dead)
         begin_s = time.monotonic()
         said = _halt(one, is_flattening=is_flattening)
         found.slowest_s = max(found.slowest_s, time.monotonic() - begin_s)
-        after = _rest(one, is_flattening=is_flattening)
+        after = rest(one, is_flattening=is_flattening)
         assert one.core is not None
         one.core.kill()
         one.core.wait()
@@ -164,7 +164,7 @@ def _halt(one: Cast, *, is_flattening: bool) -> str:
     return "" if halted.is_done else kills.sentence(halted)
 
 
-def _standing(one: Cast) -> Standing:
+def standing_of(one: Cast) -> Standing:
     line = PaperKillLine(one.state_dir)
     try:
         return line.standing()
@@ -172,12 +172,12 @@ def _standing(one: Cast) -> Standing:
         line.close()
 
 
-def _rest(one: Cast, *, is_flattening: bool) -> Standing:
+def rest(one: Cast, *, is_flattening: bool) -> Standing:
     """Return what the venue has once it is at rest: a process that answers confirms, and closes, after `halt` has returned."""
     end_s = time.monotonic() + REST_S
     while True:
         try:
-            found = _standing(one)
+            found = standing_of(one)
         except StorageError:
             continue
         if not found.open_orders and not (is_flattening and found.positions):
