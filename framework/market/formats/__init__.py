@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from framework.errors import ConfigError, IntegrityError
 from framework.market.feed import ReplayFeed
-from framework.market.formats import binance, bybit, pcap, sgx
+from framework.market.formats import binance, bybit, pcap, sgx, sierra_dom
 from framework.market.formats.columns import Header
 from framework.market.formats.databento import DatabentoSource, Definition, read_definitions
 from framework.market.formats.layouts import find_layout
@@ -32,8 +32,8 @@ from framework.strict_yaml import load
 
 ALLOWED: Final = (
     "allowed are recordings made by --record (their directory), SHFE snapshots (Parquet), Databento DBN, LOBSTER (the zip, or one CSV of "
-    "the pair), Binance streams and archives, Bybit order books, Tardis CSV, SGX states, CME packet captures (feeds A and B), exported "
-    "bars, and any CSV with a mapping file (NAME.csv.yaml beside it); plain, gzip, zstd, xz or zip"
+    "the pair), Binance streams and archives, Bybit order books, Tardis CSV, SGX states, Sierra Chart trades with depth, CME packet "
+    "captures (feeds A and B), exported bars, and any CSV with a mapping file (NAME.csv.yaml beside it); plain, gzip, zstd, xz or zip"
 )
 _PARQUET: Final = b"PAR1"
 _ZIP: Final = b"PK\x03\x04"
@@ -125,6 +125,7 @@ _BY_HEAD: Final[tuple[tuple[Callable[[bytes], bool], Callable[[Path], Source]], 
     (binance.is_head, binance.BinanceSource),
     (bybit.is_head, bybit.BybitSource),
     (sgx.is_head, sgx.SgxSource),
+    (sierra_dom.is_head, sierra_dom.SierraDomSource),
 )
 
 

@@ -55,6 +55,13 @@ def find_layout(path: Path, head: bytes) -> Opener | None:
     return next((opener for names, opener in _LAYOUTS if set(names) <= known), None)
 
 
+def _depth_by_distance(path: Path, _: Header, __: bytes) -> TableSource:
+    raise ConfigError(
+        f"{path}: holds the depth summed up by distance from the price (Binance bookDepth): no book can be made of it; "
+        "take the archive bookTicker for best quotes, or record the depth stream"
+    )
+
+
 def _sierra_bars(path: Path, _: Header, __: bytes) -> TableSource:
     symbol, interval_s = _symbol_and_interval(path)
     bar = BarColumns(
@@ -198,4 +205,5 @@ _LAYOUTS: Final[tuple[tuple[tuple[str, ...], Opener], ...]] = (
     (UTC_BARS, _utc_bars),
     ((*TARDIS, "id", "side", "price", "amount"), _tardis_trades),
     ((*TARDIS, "asks[0].price", "bids[0].amount"), _tardis_snapshots),
+    (("timestamp", "percentage", "depth", "notional"), _depth_by_distance),
 )

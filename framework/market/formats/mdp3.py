@@ -29,6 +29,7 @@ CHANNELS: Final = {310: "ES", 318: "NQ", 342: "RTY", 344: "YM"}
 """Root symbol of the futures on a channel; the last three digits of the UDP port name the channel."""
 SCHEMA: Final = 1
 BOOK: Final = 46
+ORDERS: Final = 47
 TRADES: Final = 48
 RESET: Final = 4
 END_OF_EVENT: Final = 0x80
@@ -61,6 +62,7 @@ class Mdp3Source:
         self._captures = [Capture(path) for path in paths]
         self._names = [path.name for path in paths]
         self._entries: Counter[int] = Counter()
+        self._has_orders = False
         self._channels: set[int] = set()
         self.start_ns = self.end_ns = 0
         for capture in self._captures:
@@ -104,6 +106,7 @@ class Mdp3Source:
             self._channels.add(packet.port % 1_000)
             self.start_ns = min(self.start_ns or packet.received_ns, packet.received_ns)
             for template, _, entries in _messages(packet, capture.path):
+                self._has_orders |= template == ORDERS
                 if template == BOOK:
                     self._entries.update(entry[2] for entry in entries)
         if last is None:
@@ -114,6 +117,11 @@ class Mdp3Source:
         if len(self._channels) != 1:
             raise ConfigError(f"{self.path}: must hold one channel, found {sorted(self._channels)}; split the capture by UDP port")
         if not self._entries:
+            if self._has_orders:
+                raise ConfigError(
+                    f"{self.path}: holds single orders (template {ORDERS}) and no price levels (template {BOOK}): captures of orders alone "
+                    "are not read; capture the channel's refreshes of price levels too, or bring the same hours as Databento mbo"
+                )
             raise ConfigError(f"{self.path}: holds no book refresh (template {BOOK}); captures of MDP 3.0 version 9 and later are read")
         written = {number: one for number, one in securities_beside(self.path).items() if number in self._entries}
         if written:

@@ -190,3 +190,10 @@ def test_a_recorded_month_of_currency_bars_replays_as_a_feed(recordings: Path, c
     assert len(bars) == 29_996
     assert str(feed.instruments[0].tick_size) == "0.00005"
     assert bars[0].ts_event == round(datetime(2024, 1, 1, 23, 2, tzinfo=UTC).timestamp()) * NS_PER_S
+
+
+def test_depth_by_distance_is_no_book_and_says_what_to_take(tmp_path: Path) -> None:
+    path = tmp_path / "BTCUSDT-bookDepth-2024-08-08.csv"
+    path.write_text("timestamp,percentage,depth,notional\n2024-08-08 00:00:09,-5,8254.8,450.1\n")
+    with pytest.raises(ConfigError, match="no book can be made of it; take the archive bookTicker"):
+        open_source(path)

@@ -165,6 +165,7 @@ def test_securities_are_named_in_a_file_beside_the_capture(tmp_path: Path) -> No
         ([frame(1, WHOLE[:6] + struct.pack("<H", 2) + WHOLE[8:])], "is of schema 2, allowed is 1"),
         ([frame(1, WHOLE), frame(2, WHOLE, port=14_318)], "must hold one channel, found"),
         ([frame(1, trade_message(1, 1, 1))], r"holds no book refresh \(template 46\)"),
+        ([frame(1, struct.pack("<HHHHH", 32, 11, 47, 1, 9) + bytes(22))], r"single orders \(template 47\).*Databento mbo"),
         ([frame(1, WHOLE, port=14_999)], "nobody told what security 7 of channel 999 is; write it with its security_id"),
         ([], "holds no UDP packets"),
     ],
