@@ -113,8 +113,7 @@ def build(
     clients = Clients(options.config.ml_service, client, lambda settings: _with_transport(make, settings))
     recorder = _recorder(options, market, may_wait=pacer.is_lockstep)
     market_data = MarketData(bus, clock, market.instruments.values(), (market.venue.on_market,), tap=recorder.record if recorder else None)
-    desk = _desk(options, journal, past, market, market_data, bus, pacer, clock, wires, clients)
-    desk = replace(desk, draw_latency_ns=draw_latency_ns)
+    desk = replace(_desk(options, journal, past, market, market_data, bus, pacer, clock, wires, clients), draw_latency_ns=draw_latency_ns)
     market.tell_stops(desk.execution.blotter.held.stops)
     # At full speed nothing may depend on how fast a thread is; at a finite speed nothing may wait for a disk.
     writer = BackgroundDatasetWriter(state.dataset) if has_threads and not pacer.is_lockstep else DatasetWriter(state.dataset)
