@@ -21,6 +21,9 @@ from ml_actor.features.book import at_row, book_features
 from ml_actor.features.flow import flow_features
 from ml_actor.features.price import clock_features, impact_features, price_features
 from ml_actor.features.series import (
+    CLOCK_HALF_LIVES_S,
+    SUMMED_COLUMNS,
+    WINDOWS,
     Array,
     RowArrays,
     Series,
@@ -36,6 +39,10 @@ from ml_actor.features.shock_score import Ordered, gather, new_ordered, shock_fe
 from ml_actor.features.table import ROW_FEATURES
 
 FEATURE_COUNT: Final = len(ROW_FEATURES)
+_MEANS: Final = (WINDOWS + 1, SUMMED_COLUMNS)
+_RATES: Final = (4, len(CLOCK_HALF_LIVES_S))
+_FIXED: Final = _MEANS[0] * _MEANS[1] + _RATES[0] * _RATES[1]
+"""Numbers of the memory that do not depend on the look-back."""
 _SOURCES: Final = ("book", "flow", "kernel", "price", "series", "shock_score", "table")
 """What is compiled into the functions of this file, or decides about it."""
 
@@ -126,15 +133,29 @@ def _rows_from(rows: RowArrays, known: float, window_rows: int, first: int) -> A
 
 
 @inner
-def _rows_behind(state: State, span: Array, given: RowArrays, known: float) -> Array:
-    window, out = state.ordered.values.shape[1], np.empty((len(given.ts_event), FEATURE_COUNT))
+def _rows_behind(state: State, span: Array, given: RowArrays, known: float, out: Array) -> None:
+    window = state.ordered.values.shape[1]
     for index in range(len(out)):
         t = _take(state, span, given, index)
         low = max(span[1], t - window + 1)
         _add_row(t, state)
         slide(t, low, state.series, state.ordered)
         _features(t, low, state, known, out[index])
-    return out
+
+
+@inner
+def _opened(memory: Any) -> tuple[State, Array]:
+    """Return the arrays that lie in those of `new_memory`, and (rows held, first row of the segment)."""
+    times, ticks, sizes, flow, columns, numbers, places = memory
+    window = places[4]
+    rows = RowArrays(times[0], times[1], ticks[0], sizes[0], ticks[1], sizes[1], flow)
+    means, rates = numbers[: _MEANS[0] * _MEANS[1]].reshape(_MEANS), numbers[_MEANS[0] * _MEANS[1] : _FIXED].reshape(_RATES)
+    values, totals = (
+        numbers[_FIXED : _FIXED + 3 * window].reshape((3, window)),
+        numbers[_FIXED + 3 * window :].reshape((WINDOWS, window + 1)),
+    )
+    state = State(rows, Series(times[2], columns), Sums(means, totals, rates), Ordered(values, places[2:4]))
+    return state, places[:2]
 
 
 def _compiled(sources: int) -> tuple[Any, Any]:
@@ -149,16 +170,16 @@ def _compiled(sources: int) -> tuple[Any, Any]:
         return _rows_from(rows, known, window_rows, first)
 
     @njit(cache=True)
-    def next_features(memory: Any, source: Any, known: float) -> Array:
-        """Take in the rows of `source` and return their features, float64 (n, F): bit for bit those of `feature_rows`.
+    def next_features(memory: Any, source: Any, known: float, out: Array) -> None:
+        """Take in the rows of `source` and write their features to float64 `out` (n, F): bit for bit those of `feature_rows`.
 
-        `memory` is that of `new_memory`; `source` is a plain tuple in the order of `RowArrays`.
+        `memory` is that of `new_memory`; `source` is a plain tuple in the order of `RowArrays`. Few and large arrays, and nothing to
+        return: what a call costs grows with each array that goes in or out (70 and 600 ns).
         """
         _ = sources
-        rows = RowArrays(memory[0], memory[1], memory[2], memory[3], memory[4], memory[5], memory[6])
-        sums, ordered = Sums(memory[9], memory[10], memory[11]), Ordered(memory[12], memory[13])
         given = RowArrays(source[0], source[1], source[2], source[3], source[4], source[5], source[6])
-        return _rows_behind(State(rows, Series(memory[7], memory[8]), sums, ordered), memory[14], given, known)
+        state, span = _opened(memory)
+        _rows_behind(state, span, given, known, out)
 
     return feature_rows, next_features
 
@@ -167,8 +188,8 @@ feature_rows, next_features = _compiled(_source_hash())
 
 
 def new_memory(window_rows: int, capacity: int) -> tuple[Array, ...]:
-    """Return what `next_features` keeps: rows, series, sums, sorted values, and (rows held, first row of the segment)."""
+    """Return what `next_features` keeps: times and mids, ticks, sizes, flow, columns, numbers, places (`_opened` says where what is)."""
     ticks, sizes = np.zeros((2, capacity, LEVELS), np.int32), np.zeros((2, capacity, LEVELS), np.float32)
-    times, flow = np.zeros((2, capacity), np.int64), np.zeros((capacity, len(FLOW_COLUMNS)), np.float32)
-    series, sums, ordered = new_series(capacity), new_sums(window_rows), new_ordered(window_rows)
-    return (times[0], times[1], ticks[0], sizes[0], ticks[1], sizes[1], flow, *series, *sums, *ordered, np.zeros(2, np.int64))
+    times, flow = np.zeros((3, capacity), np.int64), np.zeros((capacity, len(FLOW_COLUMNS)), np.float32)
+    numbers = np.concatenate([np.zeros(_FIXED + 3 * window_rows), new_sums(window_rows).totals.ravel()])
+    return times, ticks, sizes, flow, new_series(capacity).columns, numbers, np.array([0, 0, 0, 0, window_rows])

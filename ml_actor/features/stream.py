@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from framework.window import Float64Array, Rows
 from ml_actor.features.engine import plain_arrays
-from ml_actor.features.kernel import new_memory, next_features
+from ml_actor.features.kernel import FEATURE_COUNT, new_memory, next_features
 
 ROOM = 4
 """Look-backs that fit into the memory; when it is full, the last one moves to the front."""
@@ -31,4 +33,6 @@ class FeatureStream:
             arrays = (times, segment, bid_ticks, bid_sizes, ask_ticks, ask_sizes, flow)
         else:
             arrays = plain_arrays(rows)
-        return next_features(self._memory, arrays, self._known)  # type: ignore[no-any-return]
+        out = np.empty((len(times), FEATURE_COUNT))
+        next_features(self._memory, arrays, self._known, out)
+        return out

@@ -19,7 +19,7 @@ import numpy as np
 
 from framework.window import BAR_COLUMNS, Rows, Window
 from ml_actor.features.engine import AdvancedMLFeatureEngine, last_rows, plain_arrays, select
-from ml_actor.features.kernel import new_memory, next_features
+from ml_actor.features.kernel import FEATURE_COUNT, new_memory, next_features
 from ml_actor.features.stream import ROOM, FeatureStream
 from tests.ml_actor.conftest import market_rows
 
@@ -80,10 +80,10 @@ def measure(rows: int, repeats: int) -> dict[str, Any]:
     )
     p50, p99 = quantiles_us(lambda: engine.transform(window), repeats)
     row_p50, row_p99 = stream_us(recording)
-    memory, nothing = new_memory(100, ROOM * 100), plain_arrays(select(recording, slice(0, 0)))
+    memory, nothing, out = new_memory(100, ROOM * 100), plain_arrays(select(recording, slice(0, 0))), np.empty((0, FEATURE_COUNT))
     limits = {
         "copy_us": quantiles_us(lambda: plain_arrays(window.rows), repeats)[0],
-        "call_us": quantiles_us(lambda: next_features(memory, nothing, 1.0), repeats)[0],
+        "call_us": quantiles_us(lambda: next_features(memory, nothing, 1.0, out), repeats)[0],
         "numpy_us_for_3_features": quantiles_us(lambda: three_in_numpy(window.rows), repeats)[0],
     }
     wall, processor = batch_rows_per_minute(engine, recording)

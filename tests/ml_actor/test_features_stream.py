@@ -15,6 +15,7 @@ from framework.window import Rows
 from ml_actor.features.bars import SEEN_BARS, context_features, mirror_bars
 from ml_actor.features.catalogue import CONTEXT_NAMES, FEATURE_NAMES, mirrored
 from ml_actor.features.engine import AdvancedMLFeatureEngine, mirror, select
+from ml_actor.features.shock_score import _deviation
 from ml_actor.features.stream import ROOM, FeatureStream
 from ml_actor.features.table import CONTEXT_FEATURES
 from tests.ml_actor.feature_rows import any_rows, equal, window_ending_at, window_of
@@ -144,3 +145,11 @@ def test_bars_do_not_depend_on_price_level_or_tick_size(make_market: MarketMaker
     scaled = bars * np.array([1, 4, 4, 4, 4, 8.0]) + np.array([0, 512, 512, 512, 512, 0])
 
     np.testing.assert_allclose(context_features(rows.ts_event, scaled), context_features(rows.ts_event, bars), rtol=1e-9, atol=1e-9)
+
+
+@given(st.lists(st.integers(-20, 20), min_size=1, max_size=60))
+def test_the_deviation_that_is_found_by_halving_is_the_one_of_the_definition(numbers: list[int]) -> None:
+    values = np.sort(np.array(numbers) / 8)
+    middle = (len(values) - 1) // 2
+
+    assert _deviation(values, middle) == np.sort(np.abs(values - values[middle]))[middle]
