@@ -7,6 +7,7 @@ that is received at least L later; prices are those of that row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -15,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from framework.model import FlowType
 from framework.window import Float64Array, Int64Array, Rows
 from framework.wire import FeedbackItem
 from ml_actor.splits import running_times
 
 BoolArray = npt.NDArray[np.bool_]
 NOWHERE: Final = -1
+_SIDES: Final = {"BUY": 1, "SELL": -1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,27 +101,31 @@ def triple_barrier(rows: Rows, starts: Int64Array, *, barrier_half_ticks: Int64A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetaLabels:
-    """Which rows a strategy traded on, the side it took (+1, -1) and whether that made money after its costs."""
+    """Which rows a strategy traded on, the side it took (+1, -1), whether that made money after its costs, and how much."""
 
     rows: Int64Array
     sides: Int64Array
     has_won: BoolArray
+    pnl: Float64Array
 
 
 def meta_labels(rows: Rows, instrument_id: str, feedback: Iterable[FeedbackItem]) -> MetaLabels:
     """Label the decisions of a strategy that were executed and closed (L8): the side is given, the outcome is learned.
 
-    Decisions on rows that are no longer held, without direction or break-even are left out.
+    The row is the last one that the strategy's prediction saw; the side is what the strategy did (BUY, SELL), whatever a prediction
+    said. Decisions on rows that are no longer held, without a side (CLOSE, or the default behaviour in place of a prediction) or
+    break-even are left out.
     """
-    found = []
+    found = {}
     places = {int(sequence): row for row, sequence in enumerate(rows.sequence)}
     for item in feedback:
-        side = FlowType(item.prediction_flow_type).direction if item.prediction_flow_type in set(FlowType) else 0
+        side = _SIDES.get(item.action, 0)
         row = places.get(item.as_of_sequence) if item.instrument_id == instrument_id and item.trade_executed else None
         if row is not None and side and item.trade_outcome in ("PROFIT", "LOSS"):
-            found.append((row, side, item.trade_outcome == "PROFIT"))
-    table = np.array(sorted(set(found)), np.int64).reshape(-1, 3)
-    return MetaLabels(rows=table[:, 0], sides=table[:, 1], has_won=table[:, 2] == 1)
+            found[row, side, item.trade_outcome == "PROFIT"] = item.pnl if item.pnl is not None else math.nan
+    table = np.array(sorted(found), np.int64).reshape(-1, 3)
+    pnl = np.array([found[row, side, bool(won)] for row, side, won in table.tolist()], np.float64)
+    return MetaLabels(rows=table[:, 0], sides=table[:, 1], has_won=table[:, 2] == 1, pnl=pnl)
 
 
 def uniqueness(outcomes: Outcomes) -> Float64Array:

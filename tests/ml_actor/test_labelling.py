@@ -156,6 +156,8 @@ def item(**changes: Any) -> FeedbackItem:
         "dom_data_snapshot": {},
         "instrument_id": "ES.SIM",
         "as_of_sequence": 102,
+        "action": "BUY",
+        "pnl": 4.0,
         "markouts_ticks": {},
     }
     return FeedbackItem(**(fields | changes))
@@ -164,12 +166,14 @@ def item(**changes: Any) -> FeedbackItem:
 def test_meta_labels_are_the_executed_decisions_with_their_side_and_result() -> None:
     feedback = [
         item(),
-        item(as_of_sequence=101, prediction_flow_type="STRONG_SELL", trade_outcome="LOSS"),
+        item(as_of_sequence=101, action="SELL", trade_outcome="LOSS", pnl=-12.5),
         item(as_of_sequence=103, trade_executed=False, trade_outcome=None),
         item(as_of_sequence=103, trade_outcome="BREAKEVEN"),
         item(as_of_sequence=103, instrument_id="NQ.SIM"),
         item(as_of_sequence=9),
-        item(as_of_sequence=103, prediction_flow_type="NEUTRAL"),
+        # The prediction was not followed, and what the default behaviour did in its place is not told here.
+        item(as_of_sequence=103, prediction_flow_type="BUY", action="DEFAULT"),
+        item(as_of_sequence=104, action="CLOSE"),
         item(),
     ]
     found = meta_labels(rows_of([201] * 5), "ES.SIM", feedback)
@@ -177,6 +181,7 @@ def test_meta_labels_are_the_executed_decisions_with_their_side_and_result() -> 
     assert found.rows.tolist() == [1, 2]
     assert found.sides.tolist() == [-1, 1]
     assert found.has_won.tolist() == [False, True]
+    assert found.pnl.tolist() == [-12.5, 4.0]
     assert len(meta_labels(rows_of([201]), "ES.SIM", []).rows) == 0
 
 
