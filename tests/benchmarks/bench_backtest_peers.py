@@ -38,7 +38,7 @@ from tests.flows.harness import record_market
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# The last release of NautilusTrader for Python 3.11. Its 2.x, release candidates so far, wants 3.12 or newer, which Tidebook does not ask for.
+# The last release of NautilusTrader for Python 3.11; its 2.x, release candidates so far, wants 3.12 or newer.
 PACKAGES = ("nautilus_trader==1.221.0", "hftbacktest==2.4.4")
 ORDER_LATENCY_MS, RESPONSE_LATENCY_MS = 2.0, 1.0
 TARGET_OF_NAUTILUS = 2.5
