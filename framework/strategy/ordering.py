@@ -11,7 +11,7 @@ from framework.clock import Clock
 from framework.messages import OrderUpdated, SubmitOrder
 from framework.model import NS_PER_S, Instrument, OrderStatus, OrderType, Side, TimeInForce, TriggerPrice
 from framework.strategy.context import IdSequence
-from framework.trading.orders import is_held
+from framework.trading.order_states import is_held
 
 Price = Decimal | float | str
 # Bound once: as `TimeInForce.DAY` a word is looked up in 0.2 us (Python 3.11), several times for each order.

@@ -26,7 +26,8 @@ from framework.trading.exposure import Exposure
 from framework.trading.journal import Journal, Record
 from framework.trading.known_ids import KnownIds
 from framework.trading.losses import LossBook
-from framework.trading.orders import NO_CHANGE, REPLACEABLE, Effect, Order
+from framework.trading.order_states import NO_CHANGE, REPLACEABLE, Effect
+from framework.trading.orders import Order
 from framework.trading.portfolio import Portfolio, fill_of
 from framework.trading.records import LimitTightened, OrderAdopted, RiskMarked, RunStarted
 from framework.trading.reducing import Reducing

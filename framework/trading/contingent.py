@@ -22,8 +22,9 @@ from typing import Final, NamedTuple
 
 from framework.messages import BookSnapshot, ExecutionReport, ReportKind, SessionChanged, TradeTick
 from framework.model import NS_PER_S, OrderStatus, Side, TimeInForce, TriggerPrice
+from framework.trading.order_states import CANCELABLE, REPLACEABLE
 from framework.trading.order_terms import Quote, is_reached
-from framework.trading.orders import CANCELABLE, REPLACEABLE, Order
+from framework.trading.orders import Order
 from framework.trading.reducing import Reducing
 
 ASK_AGAIN_NS: Final = NS_PER_S

@@ -35,7 +35,8 @@ from framework.model import Instrument, OrderStatus, OrderType, Side, TimeInForc
 from framework.trading.blotter import EXTERNAL, Blotter, distrust
 from framework.trading.fold import JournalFold, replay, restore_blotter
 from framework.trading.journal import Journal, is_recordable
-from framework.trading.orders import Effect, Order
+from framework.trading.order_states import Effect
+from framework.trading.orders import Order
 from framework.trading.outgoing import Outgoing
 from framework.trading.portfolio import Portfolio, Position
 from framework.trading.records import LimitTightened, MarginCalled, OperatorCommanded, OrderAdopted

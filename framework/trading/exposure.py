@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from framework.model import OrderStatus, OrderType, Side
-from framework.trading.orders import AT_THE_VENUE, Order
+from framework.trading.order_states import AT_THE_VENUE
+from framework.trading.orders import Order
 
 # Bound once: as `Side.BUY` a word is looked up in 0.2 us (Python 3.11), for each open order at each order.
 _BUY: Final = Side.BUY

@@ -16,8 +16,9 @@ from framework.model import IN_FLIGHT, NS_PER_S, OrderStatus
 from framework.trading.blotter import Blotter
 from framework.trading.contingent import Cancel, Release, Say, Shrink
 from framework.trading.journal import Journal, is_recordable
+from framework.trading.order_states import REPLACEABLE, Effect, is_held
 from framework.trading.order_terms import fault_in_list
-from framework.trading.orders import REPLACEABLE, Effect, Order, is_held
+from framework.trading.orders import Order
 from framework.trading.questions import Questions
 from framework.trading.risk import Approved, Denied, RiskGate, Verdict, is_whole
 from framework.trading.sight import Sight

@@ -9,7 +9,8 @@ from framework.messages import ExecutionReport, Message, ReplaceOrder, ReportKin
 from framework.model import OrderStatus
 from framework.trading.blotter import Blotter
 from framework.trading.journal import Journal
-from framework.trading.orders import Effect, Order
+from framework.trading.order_states import Effect
+from framework.trading.orders import Order
 from framework.trading.portfolio import Portfolio
 from tests.trading.conftest import INSTRUMENT, NOW, submit
 from tests.trading.room import report

@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from framework.messages import ExecutionReport, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import CLOSED, OPEN, OrderStatus, OrderType, Side, TimeInForce
-from framework.trading.orders import NEXT, REPLACEABLE, Effect, Order, is_held
+from framework.trading.order_states import NEXT, REPLACEABLE, Effect, is_held
+from framework.trading.orders import Order
 
 
 def intent(quantity: int = 10) -> SubmitOrder:

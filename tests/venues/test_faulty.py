@@ -15,7 +15,8 @@ from framework.config import PaperConfig
 from framework.messages import CancelOrder, ExecutionReport, ReplaceOrder, ReportKind
 from framework.model import NS_PER_S, OrderStatus, Side
 from framework.trading.journal import Journal
-from framework.trading.orders import Effect, Order
+from framework.trading.order_states import Effect
+from framework.trading.orders import Order
 from framework.venues.faulty import FaultMix, FaultyVenue, faults_of
 from framework.venues.paper import PaperVenue
 from tests.contracts import CHECKS, Desk

@@ -12,7 +12,8 @@ from framework.clock import EventClock
 from framework.config import PaperConfig
 from framework.messages import BookSnapshot, ReplaceOrder, ReportKind, SessionChanged, TradeTick
 from framework.model import NS_PER_S, Instrument, Side, TimeInForce
-from framework.trading.orders import REPLACEABLE, Effect, Order
+from framework.trading.order_states import REPLACEABLE, Effect
+from framework.trading.orders import Order
 from framework.venues.paper import PaperVenue
 from tests.contracts import CHECKS, FINAL, Desk
 

@@ -24,7 +24,8 @@ from framework.messages import (
     SubmitOrder,
 )
 from framework.model import Instrument, OrderStatus, OrderType
-from framework.trading.orders import NO_CHANGE, REPLACEABLE, Order, is_held
+from framework.trading.order_states import NO_CHANGE, REPLACEABLE, is_held
+from framework.trading.orders import Order
 from framework.trading.portfolio import Portfolio, fill_of
 from framework.venues.port import Venue
 
