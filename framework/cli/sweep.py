@@ -102,11 +102,15 @@ def sweep(
     with quiet(), progress_bar(is_quiet=is_json) as on_progress:
         runner = Runner(on_progress=on_progress, on_try=lambda: _count(plan), backend=backend, address=address, workers=workers)
         found = walk_forward(plan, grid, out, runner, goal=goal) if is_walk else run_sweep(plan, grid, out, runner)
+    _say(found, out, goal, is_json=is_json)
+    return 0
+
+
+def _say(found: pl.DataFrame | Sequence[Step], out: Path, goal: str, *, is_json: bool) -> None:
     if isinstance(found, pl.DataFrame):
         _say_points(found, out, is_json=is_json)
     else:
         _say_steps(found, out, goal, is_json=is_json)
-    return 0
 
 
 def _check(backend: str, goal: str, out: Path) -> None:
