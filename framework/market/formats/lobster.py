@@ -105,7 +105,7 @@ class LobsterSource:
     def _scan(self) -> None:
         first = last = None
         count = 0
-        for batch in self._read(self._open_messages, _MESSAGE_TYPES, "message"):
+        for batch in self._read(self._open_messages, _MESSAGE_TYPES, "message", wanted=("time",)):
             times = self._times(batch)
             self._refuse_backwards(times, last, count)
             first, last, count = (int(times[0]) if first is None else first), int(times[-1]), count + len(times)
@@ -150,10 +150,11 @@ class LobsterSource:
             shorter = "order-book" if right is None else "message"
             raise IntegrityError(f"{self.path}: the {shorter} file ends after row {row - 1}, before the other one; fetch both again")
 
-    def _read(self, opener: Opener, types: dict[str, pa.DataType], kind: str) -> Iterator[pa.RecordBatch]:
+    def _read(self, opener: Opener, types: dict[str, pa.DataType], kind: str, *, wanted: tuple[str, ...] = ()) -> Iterator[pa.RecordBatch]:
+        parsed = {name: types[name] for name in wanted} or types
         try:
             with opener() as file:
-                for _, batch in parse_blocks(iter(lambda: file.read(_BLOCK_BYTES), b""), self.path, Header(tuple(types), 0, ","), types):
+                for _, batch in parse_blocks(iter(lambda: file.read(_BLOCK_BYTES), b""), self.path, Header(tuple(types), 0, ","), parsed):
                     yield batch
         except IntegrityError as exc:
             raise IntegrityError(f"{exc} (in its {kind} file)") from exc
