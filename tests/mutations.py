@@ -194,10 +194,10 @@ BUGS: Final = (
         "pass",
         WATCH,
     ),
-    Bug("rates do not outlive a restart", f"{T}execution.py", "for order in facts.sent:", "for order in ():", WATCH),
+    Bug("rates do not outlive a restart", f"{T}recovering.py", "for order in facts.sent:", "for order in ():", WATCH),
     Bug(
         "tightened limits do not outlive a restart",
-        f"{T}execution.py",
+        f"{T}recovering.py",
         "            for change in facts.tightened:",
         "            for change in ():",
         WATCH,
@@ -241,7 +241,7 @@ BUGS: Final = (
         "                pass\n",
         "tests/venues/test_reduce_only.py",
     ),
-    Bug("a trade of others credits nobody", f"{T}execution.py", "strategy_id=EXTERNAL,", 'strategy_id="s",', WATCH),
+    Bug("a trade of others credits nobody", f"{T}adopting.py", "strategy_id=EXTERNAL,", 'strategy_id="s",', WATCH),
     Bug(
         "the kill switch is not read again once the intent is written",
         f"{T}outgoing.py",
@@ -306,7 +306,7 @@ BUGS: Final = (
         "            self._venue.replace",
         ASKED,
     ),
-    Bug("a question of the run before counts", f"{T}execution.py", "            self._out.questions.note(name)\n", "", ASKED),
+    Bug("a question of the run before counts", f"{T}recovering.py", "            self._out.questions.note(name)\n", "", ASKED),
     Bug("a fill in an old answer is lost", QUESTIONS, "if answer.kind is ReportKind.FILLED:", "if False:", ASKED),
     Bug(
         "every word of an answer is taken for the newest",
@@ -343,7 +343,7 @@ BUGS: Final = (
     ),
     Bug(
         "a restart makes the venue forget what was lost",
-        f"{T}execution.py",
+        f"{T}recovering.py",
         "self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged), positions, booked)",
         "self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged), positions)",
         MARGINS,
@@ -377,10 +377,10 @@ BUGS: Final = (
         "tests/faults/test_elsewhere.py",
     ),
     Bug(
-        "a closing order is not written down",
+        "a closing order is not written down before it leaves",
         "framework/operations/venue_halt.py",
-        '        journal.append("ExecutionReport", report, durable=True, key=report.client_order_id)\n',
-        "        pass\n",
+        '    journal.append("SubmitOrder", order, durable=True, key=order.client_order_id)\n',
+        "",
         "tests/faults/test_elsewhere.py",
     ),
 )

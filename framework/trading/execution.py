@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -31,22 +31,23 @@ from framework.messages import (
     TradeTick,
     TradingStateChanged,
 )
-from framework.model import Instrument, OrderStatus, OrderType, Side, TimeInForce, TradingState
-from framework.trading.blotter import EXTERNAL, Blotter, distrust
-from framework.trading.fold import JournalFold, replay, restore_blotter
+from framework.model import Instrument, OrderStatus, Side, TradingState
+from framework.trading.adopting import adopt
+from framework.trading.blotter import Blotter, distrust
+from framework.trading.fold import JournalFold, replay
 from framework.trading.journal import Journal, is_recordable
 from framework.trading.order_states import Effect
 from framework.trading.orders import Order
 from framework.trading.outgoing import Outgoing
-from framework.trading.portfolio import Portfolio, Position
-from framework.trading.records import LimitTightened, MarginCalled, OperatorCommanded, OrderAdopted
-from framework.trading.risk import RiskGate, Tightening, limits_digest
+from framework.trading.portfolio import Portfolio
+from framework.trading.records import LimitTightened, MarginCalled, OperatorCommanded
+from framework.trading.recovering import RECONCILING, Recovery
+from framework.trading.risk import RiskGate, Tightening
 from framework.trading.sight import Sight
 from framework.trading.watch import FLATTEN, SWEEP_NS, Watch
-from framework.venues.port import Answer, Booked, RestingOrder, Venue
+from framework.venues.port import Answer, Venue
 
 EXECUTION: Final = "execution"
-RECONCILING: Final = "reconciling"
 log = logging.getLogger("Execution")
 
 
@@ -83,6 +84,7 @@ class ExecutionActor(Actor):
             clock=clock, blotter=self.blotter, sight=self.sight, gate=gate, journal=journal, venue=venue, publish=bus.publish
         )
         # A venue that loses nothing may ask to be asked more rarely.
+        self._recovery = Recovery(clock, venue=venue, gate=gate, blotter=self.blotter, sight=self.sight, out=self._out)
         sweep_ns = getattr(venue, "sweep_ns", SWEEP_NS)
         self.watch = Watch(clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits, sweep_ns=sweep_ns)
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
@@ -213,15 +215,8 @@ class ExecutionActor(Actor):
         """
         past = replay(self._journal) if past is None else past
         facts = past.facts()
-        restore_blotter(self.blotter, facts)
+        self._recovery.take(facts)
         self.watch.number_from(facts.ids.get(FLATTEN, 0))
-        if facts.limits_digest == limits_digest(self.gate.limits.config):
-            for change in facts.tightened:
-                self.gate.limits.tighten(Tightening(scope=change.scope, key=change.key, value=change.value))
-        for order in facts.sent:
-            if self.sight.knows(order.instrument_id):
-                ticks = order.limit_ticks or 0
-                self.gate.note(order, self.sight.contract_value(order.instrument_id, ticks) * order.quantity, order.ts_event)
         self.counts.clear()
         return len(self.mine())
 
@@ -230,35 +225,15 @@ class ExecutionActor(Actor):
 
         A venue inside this process takes back orders and positions.
         """
-        wanted = [order for order in self.mine() if order.status is not OrderStatus.SUSPENDED]
-        positions = {holder: position.quantity for holder, position in self.portfolio.positions().items() if position.quantity}
-        booked = {name: Booked(one.quantity, one.open_cost, one.realized, one.fees) for name, one in self._accounts()}
-        self._venue.restore(tuple(resting(order) for order in wanted if order.is_acknowledged), positions, booked)
-        for order in wanted:
-            name, now_ns = order.intent.client_order_id, self._clock.now_ns()
-            self._out.hear(ExecutionReport(client_order_id=name, kind=ReportKind.LOST, ts_event=now_ns, reason="the last run ended"))
-            self._out.asked[name] = now_ns
-            self._out.questions.note(name)
+        wanted = self._recovery.hand_over(self.mine())
         if wanted:
-            self.sight.unready[RECONCILING] = "the venue has not said yet what became of the orders of the last run"
-            self.ask(tuple(order.intent.client_order_id for order in wanted))
+            self.ask(wanted)
         self.watch.arm()
-
-    def _accounts(self) -> Iterator[tuple[str, Position]]:
-        """Yield what the account has in each instrument that ever traded."""
-        for instrument_id in sorted({instrument_id for _, instrument_id in self.portfolio.positions()}):
-            yield instrument_id, self.portfolio.account(instrument_id)
 
     def ask(self, client_order_ids: tuple[str, ...]) -> None:
         """Ask the venue what became of orders."""
         self.counts["asked"] += len(client_order_ids)
         self._venue.reconcile(client_order_ids, self._out.questions.ask())
-
-    def _finish_reconciling(self) -> None:
-        """Open the gate once nothing of the last run is UNKNOWN any more."""
-        if RECONCILING in self.sight.unready and not any(order.status is OrderStatus.UNKNOWN for order in self.mine()):
-            del self.sight.unready[RECONCILING]
-            log.info("reconciled: the venue has said what became of every order of the last run")
 
     def _cancel(self, orders: list[Order]) -> int:
         count = sum(self._out.cancel(order) for order in orders)
@@ -311,7 +286,7 @@ class ExecutionActor(Actor):
             self.counts["reports_malformed"] += 1
             self._stop_if_fill(report)
             return
-        is_ours = self.blotter.fetch(report.client_order_id) or self._adopt(report)
+        is_ours = self.blotter.fetch(report.client_order_id) or adopt(report, self._instruments, self.blotter, self._out)
         if self.blotter.is_old_news(report):
             self.counts["reports_duplicate"] += 1
             return
@@ -321,28 +296,8 @@ class ExecutionActor(Actor):
             self._stop_if_fill(report)
         if order is not None:
             self._out.settle(order.intent.instrument_id)
-        self._finish_reconciling()
-
-    def _adopt(self, report: ExecutionReport) -> bool:
-        """Take an order or a trade on our account that nobody here sent, if the venue says what it is; it counts for all, credits none."""
-        is_told = report.side is not None and report.kind in (ReportKind.ACCEPTED, ReportKind.FILLED)
-        if report.instrument_id not in self._instruments or not is_told:
-            return False
-        order = adopted_intent(report)
-        if not is_recordable(order) or order.quantity < 1 or not self._out.record(order, key=order.client_order_id):
-            return False
-        note = OrderAdopted(
-            ts_event=report.ts_event,
-            client_order_id=report.client_order_id,
-            venue_order_id=report.venue_order_id,
-            reason=report.reason,
-        )
-        self._out.record(note)
-        self.blotter.adopt(note)
-        self.blotter.add(order)
-        self.counts["adopted"] += 1
-        log.warning("adopted as EXTERNAL: order %s in %s", foreign(report.client_order_id), foreign(report.instrument_id))
-        return True
+        if RECONCILING in self.sight.unready:
+            self._recovery.finish(self.mine())
 
     def _on_margin_call(self, called: MarginCalled) -> None:
         """Take no new risk on an account that the venue says is short, until somebody has looked."""
@@ -377,30 +332,3 @@ class ExecutionActor(Actor):
     def mine(self, strategy_id: str | None = None) -> list[Order]:
         """Return the open orders of this market."""
         return list(self.blotter.orders_of(strategy_id, self._instruments))
-
-
-def resting(order: Order) -> RestingOrder:
-    """Return an order as a venue knows it."""
-    return RestingOrder(
-        intent=order.outgoing(),
-        venue_order_id=order.venue_order_id,
-        quantity=order.quantity,
-        filled_quantity=order.filled_quantity,
-        limit_ticks=order.limit_ticks,
-    )
-
-
-def adopted_intent(report: ExecutionReport) -> SubmitOrder:
-    """Return what somebody else must have asked for, as far as the venue's word tells."""
-    assert report.side is not None
-    return SubmitOrder(
-        client_order_id=report.client_order_id,
-        strategy_id=EXTERNAL,
-        instrument_id=report.instrument_id,
-        side=report.side,
-        quantity=report.quantity if report.quantity is not None else report.last_quantity,
-        order_type=OrderType.LIMIT,
-        limit_ticks=report.limit_ticks if report.limit_ticks is not None else report.last_ticks,
-        time_in_force=TimeInForce.GTC,
-        ts_event=report.ts_event,
-    )
