@@ -36,6 +36,9 @@ class Channel:
     def __init__(self, length: int, candle_s: float) -> None:
         self._candle_ns = round(candle_s * NS_PER_S)
         self._candles: deque[Candle] = deque(maxlen=length)
+        # Beside the candles: the extremes of plain numbers take a fifth of the time.
+        self._highs: deque[int] = deque(maxlen=length)
+        self._lows: deque[int] = deque(maxlen=length)
         self._running: Candle | None = None
 
     @property
@@ -56,12 +59,14 @@ class Channel:
     def push(self, candle: Candle) -> None:
         """Make a finished candle part of the channel."""
         self._candles.append(candle)
+        self._highs.append(candle.high_ticks)
+        self._lows.append(candle.low_ticks)
 
     def side_of(self, candle: Candle, beyond_ticks: int) -> Side | None:
         """Return which way a candle closed beyond the channel, or None."""
-        if candle.close_ticks >= max(one.high_ticks for one in self._candles) + beyond_ticks:
+        if candle.close_ticks >= max(self._highs) + beyond_ticks:
             return Side.BUY
-        return Side.SELL if candle.close_ticks <= min(one.low_ticks for one in self._candles) - beyond_ticks else None
+        return Side.SELL if candle.close_ticks <= min(self._lows) - beyond_ticks else None
 
     def true_range_ticks(self) -> float:
         """Return the mean of the true ranges, at least 1 tick."""
