@@ -43,6 +43,7 @@ from framework.trading.portfolio import Portfolio
 from framework.trading.records import LimitTightened, MarginCalled, OperatorCommanded
 from framework.trading.recovering import RECONCILING, Recovery
 from framework.trading.risk import RiskGate, Tightening
+from framework.trading.settling import Settling
 from framework.trading.sight import Sight
 from framework.trading.watch import FLATTEN, SWEEP_NS, Watch
 from framework.venues.port import Answer, Venue
@@ -84,6 +85,7 @@ class ExecutionActor(Actor):
             clock=clock, blotter=self.blotter, sight=self.sight, gate=gate, journal=journal, venue=venue, publish=bus.publish
         )
         # A venue that loses nothing may ask to be asked more rarely.
+        self._settling = Settling(clock, blotter=self.blotter, sight=self.sight, gate=gate, journal=journal, out=self._out)
         self._recovery = Recovery(clock, venue=venue, gate=gate, blotter=self.blotter, sight=self.sight, out=self._out)
         sweep_ns = getattr(venue, "sweep_ns", SWEEP_NS)
         self.watch = Watch(clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits, sweep_ns=sweep_ns)
@@ -244,18 +246,18 @@ class ExecutionActor(Actor):
 
     def _on_submit(self, order: SubmitOrder) -> None:
         self._out.submit(order)
-        self._out.settle(order.instrument_id)
+        self._settling.settle(order.instrument_id)
 
     def _on_list(self, command: SubmitList) -> None:
         self._out.submit_list(command)
         for instrument_id in {order.instrument_id: None for order in command.orders}:
-            self._out.settle(instrument_id)
+            self._settling.settle(instrument_id)
 
     def _on_replace(self, change: ReplaceOrder) -> None:
         self._out.replace(change)
         order = self.blotter.open.get(change.client_order_id)
         if order is not None:
-            self._out.settle(order.intent.instrument_id)
+            self._settling.settle(order.intent.instrument_id)
 
     def _on_cancel(self, command: CancelOrder) -> None:
         order = self.blotter.open.get(command.client_order_id)
@@ -266,7 +268,7 @@ class ExecutionActor(Actor):
         denied = self.gate.may_cancel(command.strategy_id, now_ns)
         if denied is None:
             self._out.cancel(order)
-            self._out.settle(order.intent.instrument_id)
+            self._settling.settle(order.intent.instrument_id)
             return
         self.counts["cancels_denied"] += 1
         self._bus.publish(msgspec.structs.replace(order.update(), reason=str(denied), ts_event=now_ns))
@@ -295,7 +297,7 @@ class ExecutionActor(Actor):
         if effect is Effect.UNBOOKABLE or not is_ours:
             self._stop_if_fill(report)
         if order is not None:
-            self._out.settle(order.intent.instrument_id)
+            self._settling.settle(order.intent.instrument_id)
         if RECONCILING in self.sight.unready:
             self._recovery.finish(self.mine())
 
@@ -315,12 +317,12 @@ class ExecutionActor(Actor):
 
     def _on_book(self, book: BookSnapshot) -> None:
         self.sight.on_book(book)
-        self._out.settle(book.instrument_id)
+        self._settling.settle(book.instrument_id)
         self.watch.on_market()
 
     def _on_trade(self, tick: TradeTick) -> None:
         self.sight.on_trade(tick)
-        self._out.settle(tick.instrument_id)
+        self._settling.settle(tick.instrument_id)
 
     def _on_session(self, session: SessionChanged) -> None:
         self.sight.on_session(session)

@@ -1,4 +1,4 @@
-"""From a command to the venue: gate, journal, venue, in this order; and what is held here until its time comes."""
+"""From a command to the venue: gate, journal, venue, in this order."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import msgspec
 
 from framework.clock import Clock
 from framework.errors import IntegrityError, StorageError
-from framework.logs import foreign
 from framework.messages import CancelOrder, ExecutionReport, Message, ReplaceOrder, ReportKind, SubmitList, SubmitOrder
 from framework.model import IN_FLIGHT, NS_PER_S, OrderStatus
 from framework.trading.blotter import Blotter
-from framework.trading.contingent import Cancel, Release, Say, Shrink
 from framework.trading.journal import Journal, is_recordable
 from framework.trading.order_states import REPLACEABLE, Effect, is_held
 from framework.trading.order_terms import fault_in_list
@@ -24,14 +22,9 @@ from framework.trading.risk import Approved, Denied, RiskGate, Verdict, is_whole
 from framework.trading.sight import Sight
 from framework.venues.port import Venue
 
-MOST_ACTS: Final = 1_000
 QUESTIONS_A_RECORD: Final = 20
 """Questions of a run are numbered from the journal's last record: so many bits are left for those of one run."""
 KILLED: Final = "the kill switch is set"
-PASSING: Final = frozenset(
-    {"NOT_READY", "JOURNAL", "INSTRUMENT", "BOOK", "PRICE_COLLAR", "LAST_TRADE", "ORDER_RATE", "NOTIONAL_RATE", "SELF_TRADE"}
-)
-"""Codes that may no longer hold in a moment: a stop that was set off is tried again. Any other ends it."""
 log = logging.getLogger("Execution")
 
 
@@ -168,58 +161,6 @@ class Outgoing:
         elif order.status is OrderStatus.UNKNOWN:
             self.asked.setdefault(client_order_id, self._clock.now_ns())
 
-    def settle(self, instrument_id: str) -> None:
-        """Do what follows for orders that are held or belong together, until nothing does."""
-        held = self._blotter.held
-        held_up: set[str] = set()
-        for _ in range(MOST_ACTS):
-            act = None if held.is_idle else held.review(instrument_id, self._clock.now_ns(), held_up)
-            if act is None:
-                return
-            if not self._do(act) and isinstance(act, Release):
-                held_up.add(act.client_order_id)
-        log.error("contingent orders in %s do not come to rest", foreign(instrument_id))
-
-    def _do(self, act: Say | Release | Cancel | Shrink) -> bool:
-        """Do one thing; return whether there may be another."""
-        match act:
-            case Say(report):
-                self.hear(report)
-            case Release(name):
-                return self._release(self._blotter.open[name])
-            case Cancel(name):
-                self.cancel(self._blotter.open[name])
-            case Shrink(name, quantity):
-                intent = self._blotter.open[name].intent
-                now_ns = self._clock.now_ns()
-                self.replace(ReplaceOrder(client_order_id=name, strategy_id=intent.strategy_id, ts_event=now_ns, quantity=quantity))
-        return True
-
-    def _release(self, order: Order) -> bool:
-        now_ns = self._clock.now_ns()
-        verdict = self._gate.check_release(msgspec.structs.replace(order.outgoing(), ts_event=now_ns), self._sight, now_ns)
-        name = order.intent.client_order_id
-        if isinstance(verdict, Denied):
-            self._blotter.counts["releases_denied"] += 1
-            if verdict.code in PASSING:
-                return False
-            self.hear(ExecutionReport(client_order_id=name, kind=ReportKind.CANCELED, ts_event=now_ns, reason=str(verdict)))
-            return True
-        report = ExecutionReport(
-            client_order_id=name,
-            kind=ReportKind.RELEASED,
-            ts_event=now_ns,
-            limit_ticks=verdict.order.limit_ticks,
-            quantity=order.quantity,
-            seen=self._sight.seen(verdict.order),
-        )
-        if not self._journal.is_healthy:
-            return False
-        self.hear(report)
-        if self._journal.is_healthy:
-            self._send(verdict.order)
-        return True
-
     # --- inside --------------------------------------------------------------------------------------------------------------
 
     def _check(self, order: SubmitOrder, *, is_by_operator: bool = False) -> Verdict:
@@ -235,9 +176,9 @@ class Outgoing:
         self._blotter.counts["orders"] += 1
         self._publish(order.update())
         if order.status is not OrderStatus.SUSPENDED:
-            self._send(intent, is_by_operator=is_by_operator)
+            self.send(intent, is_by_operator=is_by_operator)
 
-    def _send(self, intent: SubmitOrder, *, is_by_operator: bool = False) -> None:
+    def send(self, intent: SubmitOrder, *, is_by_operator: bool = False) -> None:
         """Hand an order to the venue, unless the kill switch was set while its intent was made durable: a slow disk is no way around it."""
         name = intent.client_order_id
         if is_by_operator or not self._sight.is_killed():
