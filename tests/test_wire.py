@@ -275,7 +275,8 @@ def test_a_client_of_before_there_were_further_horizons_reads_an_answer_that_has
     reply = wire.PredictReply(version=1, request_id="r", flow_type="BUY", model_version="v1", **said, **about)  # type: ignore[arg-type]
     newer = msgspec.structs.replace(reply, horizons=(HorizonPrediction(100, 0.5, 0.25, 0.25, FlowType.SELL, 0.6),))
 
-    assert msgspec.msgpack.decode(wire.encode(newer), type=BeforeHorizons).wants_training == ""
+    before: Any = msgspec.msgpack.decode(wire.encode(newer), type=BeforeHorizons)
+    assert before.wants_training == ""
     assert wire.decode_reply(wire.encode(newer)) == newer
     # And a client of today reads an answer of before.
     assert wire.decode_reply(msgspec.msgpack.encode(msgspec.msgpack.decode(wire.encode(newer))[:-1])) == reply

@@ -153,11 +153,16 @@ def _version(job: LeakJob) -> ModelBundle | None:
 
 def _predictions(bundle: ModelBundle) -> Subject:
     def compute(recording: Recording) -> Table:
-        values = bundle.predict_rows(recording.rows, has_trades=recording.has_trades)
+        features = bundle.engine.transform_rows(recording.rows, has_trades=recording.has_trades)
         # Down and flat follow from these two; the lean is what an order would follow.
-        return Table(names=("p_up - p_down", "p_flat"), values=_two(values))
+        return Table(names=tuple(names), values=np.hstack([_two(values) for values in bundle.over_horizons(features)]))
 
+    further = [f"{name} over {horizon} rows" for horizon in bundle.horizons[1:] for name in _TWO]
+    names = [*_TWO, *further]
     return Subject(title=f"model {bundle.version}", compute=compute)
+
+
+_TWO: Final = ("p_up - p_down", "p_flat")
 
 
 def _two(probabilities: Float64Array) -> Float64Array:
@@ -187,4 +192,4 @@ def _fitted(title: str, fit: Fit, job: LeakJob) -> Predict:
 def _as_table(predict: Predict, recording: Recording) -> Table:
     rows = len(recording.rows)
     probabilities = predict(Book(recording, np.zeros(rows, np.int64), Signal(strength=0.0)))
-    return Table(names=("p_up - p_down", "p_flat"), values=_two(probabilities))
+    return Table(names=_TWO, values=_two(probabilities))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from framework.errors import IntegrityError
+from framework.leak_job import Verdict
 from framework.messages import HorizonPrediction, Prediction
 from framework.model import FlowType
 from framework.window import Rows
@@ -22,6 +23,9 @@ from ml_actor.batch import answers
 from ml_actor.evaluation import log_losses
 from ml_actor.features.engine import select
 from ml_actor.labels import label_rows
+from ml_actor.leaks.causality import check_future
+from ml_actor.leaks.checks import _predictions
+from ml_actor.leaks.columns import Subject, Table
 from ml_actor.models import Head
 from ml_actor.pipeline import train_on
 from ml_actor.preparation import Recording, prepare, window_at, without_unknown_horizons
@@ -280,3 +284,19 @@ def test_a_horizon_of_shuffled_labels_has_no_skill(longer: Rows, job_for: JobMak
     facts = Registry(tmp_path).manifest(result.version).facts
     assert facts["metrics"]["skill"] < 0.05
     assert facts["further_horizons"]["40"]["metrics"]["skill"] < 0.05
+
+
+def test_the_leak_tool_looks_at_every_horizon_and_names_the_one_that_peeks(champion: Path, longer: Rows) -> None:
+    bundle, recording = champion_of(champion), recording_of(select(longer, slice(0, 1_500)))
+    honest = _predictions(bundle)
+    table = honest.compute(recording)
+    assert table.names[2:] == tuple(f"{name} over {rows} rows" for rows in FURTHER for name in ("p_up - p_down", "p_flat"))
+    assert all(found.verdict is Verdict.OK for found in check_future(honest, recording, table, seed=1))
+
+    def peeking(one: Recording) -> Table:
+        seen = honest.compute(one)
+        ahead = np.roll(seen.values[:, -1], -3)
+        return Table(names=seen.names, values=np.column_stack([seen.values[:, :-1], ahead]))
+
+    caught = check_future(Subject(title="peeks", compute=peeking), recording, peeking(recording), seed=1)
+    assert {found.names for found in caught} == {("p_flat over 40 rows",)}
