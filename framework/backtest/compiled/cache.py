@@ -6,8 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-CODE = ("framework/strategy/compiled/*.py", "framework/backtest/compiled/*.py", "framework/backtest/lean/compiled*.py")
-"""Where our compiled code is."""
+CODE = (
+    *(f"framework/strategy/compiled/{name}.py" for name in ("views", "verbs")),
+    *(f"framework/backtest/compiled/{name}.py" for name in ("layout", "reasons", "memory", "lines", "gate", "venue", "orders", "loop")),
+    "framework/backtest/lean/compiled*.py",
+)
+"""Where our compiled code is, and the constants in it."""
 _HOME = Path(__file__).resolve().parents[3]
 
 

@@ -154,7 +154,10 @@ def roomier(orders: Orders, host: Host, desk: Any, settings: PaperConfig) -> tup
     grown: dict[str, Any] = {name: _grown(getattr(host, name), int(desk[name])) for name in ("updates", "fills", "notes", "cancels")}
     grown |= {"requests": _moved(host.requests, desk, "out", MARGIN), "reports": _moved(host.reports, desk, "back", REPORT_MARGIN)}
     if len(host.latency_out) > 1 and not len(host.latency_times):
-        grown |= _Draws(settings).drawn(2 * len(host.latency_out), 2 * len(host.latency_back))
+        out = _enough(len(host.latency_out), int(desk["out_drawn"]), MARGIN)
+        back = _enough(len(host.latency_back), int(desk["back_drawn"]), REPORT_MARGIN)
+        if (out, back) != (len(host.latency_out), len(host.latency_back)):
+            grown |= _Draws(settings).drawn(out, back)
     return orders._replace(rows=_grown(orders.rows, int(orders.counts[SENT]))), host._replace(**grown)
 
 
@@ -162,6 +165,10 @@ def _grown(table: Int64Array, used: int, margin: int = MARGIN) -> Int64Array:
     if len(table) - used >= margin:
         return table
     return np.concatenate((table, np.zeros((max(len(table), margin), *table.shape[1:]), np.int64)))
+
+
+def _enough(there: int, used: int, margin: int) -> int:
+    return there if there - used >= margin else 2 * max(there, margin)
 
 
 def _moved(table: Int64Array, desk: Any, line: str, margin: int) -> Int64Array:
