@@ -16,7 +16,7 @@ from numba import types
 from framework.backtest.compiled.allowed import check_compiled
 from framework.backtest.compiled.cache import drop_stale
 from framework.backtest.compiled.host import desk_of, host_of, limits_of, roomier
-from framework.backtest.compiled.layout import GROW, TOO_MANY_COMMANDS, Host, point
+from framework.backtest.compiled.layout import GROW, REPORT_MARGIN, TOO_MANY_COMMANDS, TOO_MANY_REPORTS, Host, point
 from framework.backtest.compiled.loop import play, wind_down
 from framework.backtest.compiled.reasons import CODES
 from framework.backtest.compiled.tape import CompiledTape, Left
@@ -135,6 +135,8 @@ class CompiledRun:
             on_progress("trading", int(self._desk["instant"]) / max(1, len(self._columns.starts) - 1))
             if found == TOO_MANY_COMMANDS:
                 raise StartRefused(f"strategy {name} gave more than {MOST_COMMANDS:,} commands at one time")
+            if found == TOO_MANY_REPORTS:
+                raise StartRefused(f"strategy {name} had more than {REPORT_MARGIN:,} fills at one instant; leave --compiled out")
             if found != GROW:
                 return
             self._make_room()

@@ -28,7 +28,7 @@ MAKER, TAKER = 0, 1
 CLOSED_NOT, CLOSED_SESSION, CLOSED_HALT = range(3)
 WORD_NOTHING, WORD_OPENS, WORD_CLOSES, WORD_HALTS, WORD_UNSOUND, WORD_SOUND = range(6)
 """What a word of the market means for trading."""
-GROW, OVER, TOO_MANY_COMMANDS = range(3)
+GROW, OVER, TOO_MANY_COMMANDS, TOO_MANY_REPORTS = range(4)
 """Why the loop stops."""
 MARGIN: Final = 2 * MOST_COMMANDS + 8
 """Rows that each table has free before anything happens."""
@@ -45,7 +45,7 @@ DESK: Final = np.dtype(
     [
         (name, np.int64)
         for name in (
-            *("now_ns", "tickets", "feed_ticket", "instant", "is_over"),
+            *("now_ns", "tickets", "feed_ticket", "instant", "is_over", "is_full"),
             *("out_head", "out_tail", "out_last_ns", "out_drawn", "back_head", "back_tail", "back_last_ns", "back_drawn"),
             *("updates", "fills", "open_count", "sent", "denied"),
             *("notes", "second_head", "minute_head", "recent_head", "recent_count", "cancels", "cancel_head"),

@@ -67,7 +67,10 @@ def request(desk: Any, kind: int, order: int, lots: int, limit: int, revision: i
 
 @njit(cache=True)
 def say(desk: Any, kind: int, order: int, lots: int, price: int, reason: int, first: int, second: int) -> None:
-    """Send something back; it was said now."""
+    """Send something back; it was said now. Where there is no room for it the run ends (`is_full`)."""
+    if desk.back_tail >= desk.reports_rows:
+        desk.is_full = 1
+        return
     latency = _latency(latency_times_of(desk), latency_back_of(desk), desk.back_drawn, desk.now_ns)
     desk.back_drawn += 1
     desk.back_last_ns = max(desk.back_last_ns, desk.now_ns + latency)

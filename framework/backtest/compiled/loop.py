@@ -14,6 +14,7 @@ from framework.backtest.compiled.layout import (
     REPORT_MARGIN,
     STATE,
     TOO_MANY_COMMANDS,
+    TOO_MANY_REPORTS,
     WORD_CLOSES,
     WORD_HALTS,
     WORD_NOTHING,
@@ -47,8 +48,8 @@ def play(on_event: Any, state: Any, orders: Orders, desk: Any, limits: Any) -> i
     while desk.instant < desk.starts_rows - 1:
         if _is_short(orders, desk):
             return GROW
-        if orders.counts[IS_FULL]:
-            return TOO_MANY_COMMANDS
+        if orders.counts[IS_FULL] or desk.is_full:
+            break
         first = starts_of(desk)[desk.instant]
         which = first_out(desk, times_of(desk)[first], desk.feed_ticket)
         if which > 0:
@@ -60,6 +61,8 @@ def play(on_event: Any, state: Any, orders: Orders, desk: Any, limits: Any) -> i
                 settle(desk, limits, orders)
         else:
             _play_instant(on_event, state, orders, desk, limits)
+    if desk.is_full:
+        return TOO_MANY_REPORTS
     return TOO_MANY_COMMANDS if orders.counts[IS_FULL] else OVER
 
 
