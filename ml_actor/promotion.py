@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from framework.window import Float64Array, Int64Array
 from ml_actor import splits
 from ml_actor.artifacts import pack
-from ml_actor.evaluation import MIN_GATE_BLOCKS, is_better, log_losses
+from ml_actor.evaluation import is_better, log_losses
 from ml_actor.features.engine import select
 from ml_actor.models import ModelBundle
 from ml_actor.preparation import Prepared, Recording, golden_windows
 from ml_actor.registry import Registry
 from ml_actor.training_job import TrainingJob, TrainingResult
+
+AS_GOOD_NATS: Final = 0.005
+"""A version that knows more horizons may lose so much log-loss on the traded one, and no more, to serve without a trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,8 @@ def offline_gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Pre
 
     It must tell up from down better than a coin on the test slice (which is what strategies act on; shares of unmoved
     rows drift and say nothing about that). To serve at once it must have less log-loss than the champion on rows that neither
-    has seen, or not more and know horizons that the champion does not; to be tried, not more (all with 90 % confidence).
+    has seen, or know horizons that the champion does not and have less than `AS_GOOD_NATS` more; to be tried, not more (all
+    with 90 % confidence).
     """
     beats_coin, evidence = facts["metrics"]["beats_coin"]
     if not beats_coin:
@@ -69,9 +73,9 @@ def offline_gate(bundle: ModelBundle, registry: Registry, prepared: Sequence[Pre
     promote, reason = is_better(ours, theirs, bundle.horizon_rows)
     is_worse, _ = is_better(theirs, ours, bundle.horizon_rows)
     more = [str(horizon) for horizon in bundle.horizons if horizon not in champion.horizons]
-    if more and not is_worse and len(ours) >= MIN_GATE_BLOCKS * bundle.horizon_rows:
+    if more and is_better(ours, theirs + AS_GOOD_NATS, bundle.horizon_rows)[0]:
         # A trial would refuse it for being as good as the champion, and what it knows more would never serve.
-        words = f"it knows {', '.join(more)} rows too, which the champion does not, and is not worse: {reason}"
+        words = f"it knows {', '.join(more)} rows too, which the champion does not, and is as good within {AS_GOOD_NATS} nats: {reason}"
         return Gate(promote=True, challenge=False, is_first=True, reason=words)
     return Gate(promote=promote, challenge=not is_worse, reason=f"{reason}, and worse" if is_worse else reason)
 

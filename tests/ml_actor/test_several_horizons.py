@@ -226,7 +226,7 @@ def test_a_version_that_knows_more_horizons_and_is_not_worse_serves_at_once(
     fewer = train_rows(longer, job_for(models))
 
     assert (more.promote, more.is_first) == (True, True)
-    assert "it knows 80 rows too, which the champion does not, and is not worse" in more.promote_reason
+    assert "it knows 80 rows too, which the champion does not, and is as good within 0.005 nats" in more.promote_reason
     assert not fewer.is_first
 
 
