@@ -42,9 +42,7 @@ def settings(order_latency_ms: float, response_latency_ms: float) -> MainConfig:
     return MainConfig(risk=limits, paper=venue)
 
 
-def plan(
-    paths: list[Path], state_dir: Path, main: MainConfig, strategy: str = "tests.benchmarks.quoting_strategy:QuotingStrategy"
-) -> Plan:
+def plan(paths: list[Path], state_dir: Path, main: MainConfig, strategy: str = "tests.benchmarks.quoting_strategy:QuotingStrategy") -> Plan:
     """Plan a backtest of the strategy on the first instrument of a recording."""
     feed = open_market([str(path) for path in paths])
     instrument_id = feed.instruments[0].instrument_id
