@@ -635,6 +635,14 @@ def test_a_terminal_of_any_width_gets_an_answer(run: Run, monkeypatch: pytest.Mo
         assert run(*arguments)[0] in {0, 2}
 
 
+def test_the_kill_switch_waits_for_nothing_that_reads_recordings_or_trains() -> None:
+    heavy = {"polars", "pyarrow", "numba", "sklearn"}
+    script = f"import sys; from framework.cli.door import build; build('halt'); print(sorted({heavy} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert found.stdout == "[]\n"
+
+
 def test_without_its_dependencies_the_door_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "uvloop.py").write_text("raise ModuleNotFoundError(\"No module named 'uvloop'\", name='uvloop')")
     door = subprocess.run(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from framework.cli.door import enter
-from framework.cli.options import read_market
+from framework.cli.market_option import read_market
 from framework.market.recording import Recorder
 from framework.messages import BookSnapshot, TradeTick
 from framework.model import NS_PER_S, Instrument, Side

@@ -10,64 +10,58 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import typer
 
-from framework.cli.backtest import backtest, latency
-from framework.cli.data import build as build_data
-from framework.cli.diff import diff
-from framework.cli.evaluate import evaluate
-from framework.cli.explain import explain
-from framework.cli.leaks import check_leaks
-from framework.cli.models import models
-from framework.cli.operate import halt, resume, status, stop, train
 from framework.cli.options import Entry
 from framework.cli.output import complain
-from framework.cli.risk import limits, resolve_order
-from framework.cli.run import create_keys, doctor, ml_service, start
-from framework.cli.search import search
-from framework.cli.state import build as build_state
-from framework.cli.strategies import deploy_strategy, list_strategies, undeploy_strategy
-from framework.cli.sweep import sweep
-from framework.cli.twin import twin
 from framework.errors import TidebookError
 from framework.logs import foreign
 from framework.operations.options import StartOptions, Summary
 
+_HELP: Final = "Tidebook: order-flow trading with predictions that never block. --debug, anywhere, shows tracebacks."
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-VERBS: Final[tuple[tuple[str, Callable[..., int], str], ...]] = (
-    ("start", start, "start --market simulated --speed 10 --duration 600"),
-    ("deploy-strategy", deploy_strategy, "deploy-strategy --config config/strategies/ml_futures.yaml --dry-run"),
-    ("undeploy-strategy", undeploy_strategy, "undeploy-strategy ml_futures"),
-    ("strategies", list_strategies, "strategies --json"),
-    ("status", status, "status --json"),
-    ("stop", stop, "stop"),
-    ("halt", halt, 'halt --reason "the market is closing"'),
-    ("resume", resume, "resume --confirm"),
-    ("limits", limits, "limits tighten max_position 5 --scope strategy:ml_futures"),
-    ("resolve-order", resolve_order, "resolve-order ml_futures-17 --filled 2 --price 4712.25 --confirm"),
-    ("train", train, "train"),
-    ("models", models, "models promote v0003-1a2b3c4d"),
-    ("backtest", backtest, "backtest --config config/strategies/ml_futures.yaml --data day1.parquet --ml off --report backtest.html"),
-    ("latency", latency, "latency record --state-dir .tidebook --out latency.json"),
+VERBS: Final = (
+    ("start", "run:start", "start --market simulated --speed 10 --duration 600"),
+    ("deploy-strategy", "strategies:deploy_strategy", "deploy-strategy --config config/strategies/ml_futures.yaml --dry-run"),
+    ("undeploy-strategy", "strategies:undeploy_strategy", "undeploy-strategy ml_futures"),
+    ("strategies", "strategies:list_strategies", "strategies --json"),
+    ("status", "operate:status", "status --json"),
+    ("stop", "operate:stop", "stop"),
+    ("halt", "operate:halt", 'halt --reason "the market is closing"'),
+    ("resume", "operate:resume", "resume --confirm"),
+    ("limits", "risk:limits", "limits tighten max_position 5 --scope strategy:ml_futures"),
+    ("resolve-order", "risk:resolve_order", "resolve-order ml_futures-17 --filled 2 --price 4712.25 --confirm"),
+    ("train", "operate:train", "train"),
+    ("models", "models:models", "models promote v0003-1a2b3c4d"),
+    (
+        "backtest",
+        "backtest:backtest",
+        "backtest --config config/strategies/ml_futures.yaml --data day1.parquet --ml off --report backtest.html",
+    ),
+    ("latency", "backtest:latency", "latency record --state-dir .tidebook --out latency.json"),
     (
         "sweep",
-        sweep,
+        "sweep:sweep",
         "sweep --config config/strategies/book_imbalance.yaml --data day1.parquet --vary levels=1,3,5 --out sweep.parquet",
     ),
-    ("diff", diff, "diff .tidebook backtest-state --strategy ml_futures"),
-    ("twin", twin, "twin .tidebook --set parameters.entry_threshold=0.4"),
-    ("evaluate", evaluate, "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
-    ("search", search, "search --data day1.parquet day2.parquet --member trees --tries 40 --out trees.json"),
-    ("check-leaks", check_leaks, "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),
-    ("explain", explain, "explain ml_futures-3"),
-    ("ml-service", ml_service, "ml-service --config config/main.yaml"),
-    ("create-keys", create_keys, "create-keys --dir keys --client trading"),
-    ("doctor", doctor, "doctor --json"),
+    ("diff", "diff:diff", "diff .tidebook backtest-state --strategy ml_futures"),
+    ("twin", "twin:twin", "twin .tidebook --set parameters.entry_threshold=0.4"),
+    ("evaluate", "evaluate:evaluate", "evaluate --train day1.parquet day2.parquet --test day3.parquet --report report.html"),
+    ("search", "search:search", "search --data day1.parquet day2.parquet --member trees --tries 40 --out trees.json"),
+    ("check-leaks", "leaks:check_leaks", "check-leaks --strategy config/strategies/ml_futures.yaml --seeds 20"),
+    ("explain", "explain:explain", "explain ml_futures-3"),
+    ("ml-service", "run:ml_service", "ml-service --config config/main.yaml"),
+    ("create-keys", "run:create_keys", "create-keys --dir keys --client trading"),
+    ("doctor", "run:doctor", "doctor --json"),
 )
+"""Each verb, where it is, and an example. Only the module of the one that is asked for is loaded: `halt` may not wait for polars."""
+GROUPS: Final = (("data", "data:build"), ("state", "state:build"))
+"""Verbs of verbs."""
 
 LISTS: Final = frozenset({"--market", "--train", "--test", "--data"})
 """Options that take several values: `--market A B`."""
@@ -82,7 +76,8 @@ def enter(arguments: Sequence[str], run_framework: Callable[[StartOptions], Summ
     is_debug = "--debug" in arguments
     wanted = spread_market([argument for argument in arguments if argument != "--debug"])
     try:
-        result = build()(args=wanted or ["--help"], prog_name="main.py", standalone_mode=False, obj=Entry(run_framework, is_debug))
+        application = build(wanted[0] if wanted else "")
+        result = application(args=wanted or ["--help"], prog_name="main.py", standalone_mode=False, obj=Entry(run_framework, is_debug))
         return (result or 0) if wanted else USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -95,19 +90,28 @@ def enter(arguments: Sequence[str], run_framework: Callable[[StartOptions], Summ
         return _explain(exc)
 
 
-def build() -> typer.Typer:
-    """Return the application with every verb of `VERBS`."""
-    application = typer.Typer(
-        name="tidebook",
-        help="Tidebook: order-flow trading with predictions that never block. --debug, anywhere, shows tracebacks.",
-        add_completion=False,
-        pretty_exceptions_enable=False,
-    )
-    for name, verb, example in VERBS:
-        application.command(name, epilog=f"Example: python main.py {example}")(verb)
-    application.add_typer(build_data(), name="data")
-    application.add_typer(build_state(), name="state")
+def build(asked: str = "") -> typer.Typer:
+    """Return the application with the verb that is asked for; with all of them if it is none of them."""
+    application = typer.Typer(name="tidebook", help=_HELP, add_completion=False, pretty_exceptions_enable=False)
+    application.callback(help=_HELP)(_nothing_yet)
+    is_known = asked in (name for name, *_ in (*VERBS, *GROUPS))
+    for name, place, example in VERBS:
+        if name == asked or not is_known:
+            application.command(name, epilog=f"Example: python main.py {example}")(load(f"framework.cli.{place}"))
+    for name, place in GROUPS:
+        if name == asked or not is_known:
+            application.add_typer(load(f"framework.cli.{place}")(), name=name)
     return application
+
+
+def load(place: str) -> Callable[..., Any]:
+    """Return the function at `module:name`, and load its module if that has not been done."""
+    module, _, name = place.partition(":")
+    return cast(Callable[..., Any], getattr(import_module(module), name))
+
+
+def _nothing_yet() -> None:
+    """Stand before the verbs: without it, an application of one verb would have no name for it."""
 
 
 def spread_market(arguments: Sequence[str]) -> list[str]:
@@ -131,6 +135,9 @@ def _explain(exc: Exception) -> int:
     if isinstance(exc, _ClickError):
         complain(exc.format_message() if hasattr(exc, "format_message") else str(exc))
         return USAGE
+    if isinstance(exc, ModuleNotFoundError) and (exc.name or "framework").split(".")[0] not in ("framework", "strategies"):
+        complain(f"{exc.name} is not installed in {sys.prefix}; run: pip install -c constraints.txt -e .")
+        return 1
     complain(f"unexpected {type(exc).__name__}: {foreign(str(exc), 500)} (run it again with --debug for the traceback)")
     return 1
 

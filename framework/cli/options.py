@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,8 +13,7 @@ import typer
 from framework.config import MainConfig
 from framework.errors import ConfigError
 from framework.logs import foreign
-from framework.market.catalogue.reading import is_known
-from framework.operations.options import SIMULATED, StartOptions, Summary
+from framework.operations.options import StartOptions, Summary
 from framework.strict_yaml import load_main_config
 
 DEFAULT_CONFIG: Final = Path("config/main.yaml")
@@ -60,26 +59,3 @@ def read_speed(text: str) -> float | None:
     if not MIN_SPEED <= speed <= MAX_SPEED:
         raise ConfigError(f"--speed: found {foreign(text, 60)}; allowed max, or a number from {MIN_SPEED:g} to {MAX_SPEED:g}")
     return speed
-
-
-def read_market(values: Sequence[str]) -> tuple[str, ...]:
-    """Return `("simulated",)` or the files, of values that may be comma-separated. Raises `ConfigError`."""
-    names = [name for value in values for name in ([value] if _exists(value) else value.split(","))]
-    if SIMULATED in names and len(names) > 1:
-        raise ConfigError("--market: found simulated together with files; allowed simulated alone, or files")
-    for name in names:
-        if name != SIMULATED:
-            _check_recording(name)
-    return tuple(names)
-
-
-def _check_recording(name: str) -> None:
-    if not _exists(name) and not is_known(name):
-        raise ConfigError(f"--market: found no such file: {foreign(name)}; allowed simulated, or recordings that exist")
-
-
-def _exists(name: str) -> bool:
-    try:
-        return bool(name) and Path(name).exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from framework.cli.market_option import read_market
 from framework.cli.options import (
     DEFAULT_CONFIG,
     DEFAULT_STATE_DIR,
@@ -18,7 +19,6 @@ from framework.cli.options import (
     MarketOption,
     StateDirOption,
     read_config,
-    read_market,
     read_speed,
 )
 from framework.cli.output import say, say_json
