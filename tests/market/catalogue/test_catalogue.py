@@ -152,7 +152,7 @@ def test_a_real_limit_on_file_sizes_ends_in_exit_5_and_nothing_is_left(catalogue
     path = record("run", [book(number) for number in range(3_000)])
 
     done = subprocess.run(
-        [sys.executable, "main.py", "data", "import", str(path), "--catalogue", str(catalogue.root)],
+        [sys.executable, "-B", "main.py", "data", "import", str(path), "--catalogue", str(catalogue.root)],  # -B: no torn byte code
         cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
