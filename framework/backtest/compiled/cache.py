@@ -8,8 +8,10 @@ from typing import Any
 
 CODE = (
     *(f"framework/strategy/compiled/{name}.py" for name in ("views", "verbs")),
-    *(f"framework/backtest/compiled/{name}.py" for name in ("layout", "reasons", "memory", "lines", "gate", "venue", "orders", "loop")),
-    "framework/backtest/lean/compiled*.py",
+    *(
+        f"framework/backtest/compiled/{name}.py"
+        for name in ("queues", "matching", "layout", "reasons", "memory", "lines", "gate", "venue", "orders", "loop")
+    ),
 )
 """Where our compiled code is, and the constants in it."""
 _HOME = Path(__file__).resolve().parents[3]

@@ -18,11 +18,11 @@ from framework.backtest.compiled.cache import drop_stale
 from framework.backtest.compiled.host import desk_of, host_of, limits_of, roomier
 from framework.backtest.compiled.layout import GROW, REPORT_MARGIN, TOO_MANY_COMMANDS, TOO_MANY_REPORTS, Host, point
 from framework.backtest.compiled.loop import play, wind_down
+from framework.backtest.compiled.matching import match
 from framework.backtest.compiled.reasons import CODES
 from framework.backtest.compiled.tape import CompiledTape, Left
 from framework.backtest.engine import OFF, Plan, Run, Source
 from framework.backtest.lean.columns import MarketColumns
-from framework.backtest.lean.compiled import match
 from framework.backtest.lean.kept import columns_of
 from framework.errors import ConfigError, StartRefused
 from framework.model import NS_PER_S

@@ -22,9 +22,9 @@ from framework.backtest.compiled.layout import (
     Host,
     blank,
 )
+from framework.backtest.compiled.matching import SLOTS
+from framework.backtest.compiled.queues import MODELS
 from framework.backtest.lean.columns import MarketColumns
-from framework.backtest.lean.compiled import SLOTS
-from framework.backtest.lean.compiled_queue import MODELS
 from framework.config import PaperConfig, RiskLimits
 from framework.messages import BookInvalid, BookRecovered, Message, SessionChanged
 from framework.model import NS_PER_S, Instrument

@@ -74,7 +74,7 @@ class Host(NamedTuple):
     """The arrays of a run.
 
     The recording: `events` (n, 2) kind and place of each, `words` what the others mean, the other columns as in `MarketColumns`. The
-    matching engine, as in `framework.backtest.lean.compiled`: `matching` is its state, `resting` its orders, `matched` its fills, `got`
+    matching engine, as in `framework.backtest.compiled.matching`: `matching` is its state, `resting` its orders, `matched` its fills, `got`
     what was taken; `free_slots` is a stack, `names` the order in each slot. What grows: requests and reports on their way, what became
     of orders, fills, orders and cancels that left. `denials` counts by reason.
 

@@ -23,6 +23,8 @@ from framework.backtest.compiled.layout import (
     WORD_UNSOUND,
 )
 from framework.backtest.compiled.lines import first_out, next_report, next_request, ticket
+from framework.backtest.compiled.matching import BOOK as BOOK_EVENT
+from framework.backtest.compiled.matching import TRADE as TRADE_EVENT
 from framework.backtest.compiled.memory import (
     events_of,
     facts_of,
@@ -35,8 +37,6 @@ from framework.backtest.compiled.memory import (
 )
 from framework.backtest.compiled.orders import hear, send_cancel, settle
 from framework.backtest.compiled.venue import arrive, match_instant
-from framework.backtest.lean.compiled import BOOK as BOOK_EVENT
-from framework.backtest.lean.compiled import TRADE as TRADE_EVENT
 from framework.strategy.compiled.views import ASKED, BOOK, IS_FULL, NOW, ORDER, PENDING_CANCEL, SENT, STATUS, TRADE, Market, Orders
 from framework.trading.portfolio import MICRO
 from framework.window import LEVELS

@@ -37,6 +37,7 @@ from framework.backtest.compiled.layout import (
     C,
 )
 from framework.backtest.compiled.lines import say
+from framework.backtest.compiled.matching import BOOK, TRADE, displayed, match, take
 from framework.backtest.compiled.memory import (
     ahead_of,
     events_of,
@@ -54,8 +55,7 @@ from framework.backtest.compiled.memory import (
     trades_of,
     words_of,
 )
-from framework.backtest.lean.compiled import BOOK, TRADE, displayed, match, take
-from framework.backtest.lean.compiled_queue import LEFT, SHOWN, TRADED, UNSEEN
+from framework.backtest.compiled.queues import LEFT, SHOWN, TRADED, UNSEEN
 from framework.strategy.compiled.views import AMEND, DAY, FOK, GTC, IS_POST_ONLY, LIFE, LIMIT, NO_LIMIT, SIDE, SUBMIT
 from framework.window import Int64Array
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from framework.backtest.compiled.queues import MODELS
 from framework.backtest.lean.columns import BOOK, SAID, TRADE, MarketColumns
-from framework.backtest.lean.compiled_queue import MODELS
 from framework.config import PaperConfig
 from framework.model import Instrument, Side
 from framework.venues.matching import MatchingEngine
 from framework.venues.queue_models import queue_model
 from framework.window import LEVELS
-from tests.backtest.lean.compiled_engine import CompiledEngine
+from tests.backtest.compiled.compiled_engine import CompiledEngine
 
 INSTRUMENT = Instrument(instrument_id="A.X", tick_size=Decimal(1))
 SIZES = st.integers(1, 9)

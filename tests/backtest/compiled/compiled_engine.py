@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
+from framework.backtest.compiled.matching import SLOTS, displayed, match, take
+from framework.backtest.compiled.queues import LEFT, MODELS, PRICE, SHOWN, SIDE, TRADED
 from framework.backtest.lean.columns import MarketColumns
-from framework.backtest.lean.compiled import SLOTS, displayed, match, take
-from framework.backtest.lean.compiled_queue import LEFT, MODELS, PRICE, SHOWN, SIDE, TRADED
 from framework.config import PaperConfig
 from framework.model import Liquidity, Side
 from framework.venues.matching import Execution, MatchingEngine

@@ -1,6 +1,6 @@
 """The rules of `framework.venues.matching`, compiled, on the arrays of a recording, for compiled backtests.
 
-The interpreted engine is the law: `tests/backtest/lean/test_matching.py` asks both the same and wants the same fills.
+The interpreted engine is the law: `tests/backtest/compiled/test_matching.py` asks both the same and wants the same fills.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from framework.backtest.lean.compiled_queue import LEFT, PRICE, SIDE, UNSEEN, passing, see
+from framework.backtest.compiled.queues import LEFT, PRICE, SIDE, UNSEEN, passing, see
 from framework.window import LEVELS, Int64Array
 
 BOOK, TRADE = 0, 1
