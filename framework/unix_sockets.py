@@ -61,3 +61,12 @@ def peer_uid(connection: socket.socket) -> int:
 def is_ours(connection: socket.socket) -> bool:
     """Return whether the process at the other end is of this user or root."""
     return peer_uid(connection) in {os.geteuid(), 0}
+
+
+def is_served(directory: Path, name: str, timeout_s: float = 1.0) -> bool:
+    """Return whether somebody listens at a socket in a directory."""
+    try:
+        connect(directory, name, timeout_s).close()
+    except OSError:
+        return False
+    return True

@@ -13,11 +13,10 @@ import msgspec
 
 from framework.config import RiskLimits
 from framework.messages import SubmitOrder
-from framework.model import OrderType, Side, TimeInForce
 from framework.trading.fold import replay
 from framework.trading.journal import Journal
 from framework.trading.records import RunStarted
-from framework.trading.watch import FLATTEN
+from framework.trading.watch import FLATTEN, closing_order
 from framework.venues.elsewhere.frames import SOCKET_NAME
 from framework.venues.elsewhere.kill_line import PaperKillLine
 from framework.venues.port import Holder, KillLine
@@ -88,7 +87,7 @@ def close_positions(line: KillLine, journal: Journal) -> Emptied:
             break
         for holder, lots in left.items():
             number += 1
-            order = _order(f"{FLATTEN}{number}", holder, lots, past.last_order_ns.get(holder[1], 0))
+            order = closing_order(number, holder, lots, past.last_order_ns.get(holder[1], 0))
             best = line.best(order.instrument_id, order.side.opposite)
             limit_ticks = None if best is None else best + order.side.sign * collar
             _close(line, journal, msgspec.structs.replace(order, limit_ticks=limit_ticks))
@@ -100,21 +99,6 @@ def _close(line: KillLine, journal: Journal, order: SubmitOrder) -> None:
     journal.append("SubmitOrder", order, durable=True, key=order.client_order_id)
     for report in line.send(order):
         journal.append("ExecutionReport", report, durable=True, key=report.client_order_id)
-
-
-def _order(client_order_id: str, holder: Holder, lots: int, ts_event: int) -> SubmitOrder:
-    return SubmitOrder(
-        client_order_id=client_order_id,
-        strategy_id=holder[0],
-        instrument_id=holder[1],
-        side=Side.SELL if lots > 0 else Side.BUY,
-        quantity=abs(lots),
-        order_type=OrderType.MARKET,
-        limit_ticks=None,
-        time_in_force=TimeInForce.IOC,
-        ts_event=ts_event,
-        reduce_only=True,
-    )
 
 
 def _collar(journal: Journal) -> int:

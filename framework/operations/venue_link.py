@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 from framework import unix_sockets
@@ -49,7 +48,7 @@ async def venue_beside(process: TradingProcess, state: StateDir) -> AsyncIterato
 
 async def _started(state: StateDir, module: str, socket_name: str) -> SpawnedChild | None:
     """Start a process unless one listens already (None); return when it is ready."""
-    if _listens(state.path, socket_name):
+    if unix_sockets.is_served(state.path, socket_name):
         log.info("%s: one of the run before is still there", module)
         return None
     argv = (sys.executable, "-m", f"framework.operations.{module}", str(state.path))
@@ -64,14 +63,6 @@ async def _started(state: StateDir, module: str, socket_name: str) -> SpawnedChi
 
 def _how(child: SpawnedChild) -> str:
     return child.how_it_ended() if child.gone.done() else f"not ready within {READY_S:g} s"
-
-
-def _listens(directory: Path, name: str) -> bool:
-    try:
-        unix_sockets.connect(directory, name, 1.0).close()
-    except OSError:
-        return False
-    return True
 
 
 async def _end(children: list[SpawnedChild | None]) -> None:

@@ -17,9 +17,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from framework import unix_sockets
 from framework.errors import StartRefused, StorageError
+from framework.venues.elsewhere.frames import SOCKET_NAME
 from framework.venues.elsewhere.host import Host
-from framework.venues.elsewhere.kill_line import PaperKillLine
 
 ORPHAN_S: Final = 600.0
 LOOK_S: Final = 1.0
@@ -28,7 +29,7 @@ log = logging.getLogger("Venue")
 
 async def main(state_dir: Path, orphan_s: float = ORPHAN_S) -> int:
     """Serve until a clean stop, SIGTERM, or nobody has traded here for so long."""
-    if _is_served(state_dir):
+    if unix_sockets.is_served(state_dir, SOCKET_NAME):
         log.error("a venue serves in %s already", state_dir)
         return StartRefused.exit_code
     host = Host(state_dir)
@@ -58,14 +59,6 @@ async def _until(event: asyncio.Event) -> None:
             await event.wait()
     except TimeoutError:
         return
-
-
-def _is_served(state_dir: Path) -> bool:
-    try:
-        PaperKillLine(state_dir).close()
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

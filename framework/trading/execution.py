@@ -45,7 +45,7 @@ from framework.trading.recovering import RECONCILING, Recovery
 from framework.trading.risk import RiskGate, Tightening
 from framework.trading.settling import Settling
 from framework.trading.sight import Sight
-from framework.trading.watch import FLATTEN, SWEEP_NS, Watch
+from framework.trading.watch import FLATTEN, Watch
 from framework.venues.port import Answer, Venue
 
 EXECUTION: Final = "execution"
@@ -84,11 +84,11 @@ class ExecutionActor(Actor):
         self._out = Outgoing(
             clock=clock, blotter=self.blotter, sight=self.sight, gate=gate, journal=journal, venue=venue, publish=bus.publish
         )
-        # A venue that loses nothing may ask to be asked more rarely.
         self._settling = Settling(clock, blotter=self.blotter, sight=self.sight, gate=gate, journal=journal, out=self._out)
         self._recovery = Recovery(clock, venue=venue, gate=gate, blotter=self.blotter, sight=self.sight, out=self._out)
-        sweep_ns = getattr(venue, "sweep_ns", SWEEP_NS)
-        self.watch = Watch(clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits, sweep_ns=sweep_ns)
+        self.watch = Watch(
+            clock, desk=self, blotter=self.blotter, sight=self.sight, out=self._out, limits=gate.limits, sweep_ns=venue.sweep_ns
+        )
         self._handlers: dict[type[Message], Callable[[Any], None]] = {
             SubmitOrder: self._on_submit,
             SubmitList: self._on_list,

@@ -19,10 +19,10 @@ from framework.trading.records import TimerFired
 from framework.trading.risk import LimitBook
 from framework.trading.risk.amounts import seconds_to_session_end
 from framework.trading.sight import Sight
+from framework.venues.port import Holder
 
 FLATTEN: Final = "flatten-"
 LONGEST_WAIT_S: Final = 30
-SWEEP_NS: Final = 15 * NS_PER_S
 log = logging.getLogger("Execution")
 
 
@@ -47,14 +47,14 @@ class Watch:
 
     - An order, a change or a cancel without an answer for `answer_timeout_s` makes its order UNKNOWN (journalled as LOST), and the
       venue is asked again and again, more and more slowly.
-    - Four times a minute (`sweep_ns`) the venue is asked about every open order, and once more about each that ended short of its quantity.
+    - Each `sweep_ns` the venue is asked about every open order, and once more about each that ended short of its quantity.
     - While halted, every open order is cancelled again until the venue confirms that it ended.
     - `flatten` closes what is held with reduce-only orders, again until it is flat.
     - A loss limit of the account makes the trading state REDUCE_ONLY. Before the end of the session, positions are closed if asked for.
     """
 
     def __init__(
-        self, clock: Clock, *, desk: Desk, blotter: Blotter, sight: Sight, out: Outgoing, limits: LimitBook, sweep_ns: int = SWEEP_NS
+        self, clock: Clock, *, desk: Desk, blotter: Blotter, sight: Sight, out: Outgoing, limits: LimitBook, sweep_ns: int
     ) -> None:
         self._clock = clock
         self._sweep_ns = sweep_ns
@@ -227,18 +227,7 @@ class Watch:
 
     def _close(self, strategy_id: str, instrument_id: str, lots: int) -> None:
         self._number += 1
-        order = SubmitOrder(
-            client_order_id=f"{FLATTEN}{self._number}",
-            strategy_id=strategy_id,
-            instrument_id=instrument_id,
-            side=Side.SELL if lots > 0 else Side.BUY,
-            quantity=abs(lots),
-            order_type=OrderType.MARKET,
-            limit_ticks=None,
-            time_in_force=TimeInForce.IOC,
-            ts_event=self._clock.now_ns(),
-            reduce_only=True,
-        )
+        order = closing_order(self._number, (strategy_id, instrument_id), lots, self._clock.now_ns())
         self._out.submit(order, is_by_operator=True)
 
     # --- losses and the session -----------------------------------------------------------------------------------------------
@@ -298,3 +287,19 @@ class Watch:
     def _note(self, name: str, detail: str) -> None:
         log.warning("%s: %s", name, detail)
         self._out.record(TimerFired(ts_event=self._clock.now_ns(), name=name, detail=detail), durable=False)
+
+
+def closing_order(number: int, holder: Holder, lots: int, ts_event: int) -> SubmitOrder:
+    """Return the order that closes a position of so many signed lots: at the market, and never beyond it."""
+    return SubmitOrder(
+        client_order_id=f"{FLATTEN}{number}",
+        strategy_id=holder[0],
+        instrument_id=holder[1],
+        side=Side.SELL if lots > 0 else Side.BUY,
+        quantity=abs(lots),
+        order_type=OrderType.MARKET,
+        limit_ticks=None,
+        time_in_force=TimeInForce.IOC,
+        ts_event=ts_event,
+        reduce_only=True,
+    )

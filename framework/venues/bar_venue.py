@@ -12,7 +12,7 @@ from framework.model import Instrument, Side, TimeInForce
 from framework.venues.bar_matching import BarEngine, HeldStop
 from framework.venues.matcher import OpenOrder
 from framework.venues.matching import MatchingEngine
-from framework.venues.open_orders import OpenOrders
+from framework.venues.open_orders import ITS_TIME_IS_OVER, OpenOrders
 from framework.venues.paper import PaperVenue
 from framework.venues.queue_models import queue_model
 
@@ -44,9 +44,9 @@ class BarDesk(OpenOrders):
     def _let_in(self, order: OpenOrder) -> None:
         intent = order.intent
         if intent.time_in_force is TimeInForce.GTD and intent.expire_ns is not None and intent.expire_ns <= self._now_ns():
-            self.end(order, ReportKind.EXPIRED, reason="good till date: its time is over")
-        elif intent.post_only and self._matcher.takeable(order):
-            self.end(order, ReportKind.CANCELED, reason="post-only order would take")
+            self.end(order, ReportKind.EXPIRED, reason=ITS_TIME_IS_OVER)
+        elif refusal := self._refusal_to_take(order):
+            self.end(order, ReportKind.CANCELED, reason=refusal)
         else:
             super()._place(order)
 

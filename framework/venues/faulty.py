@@ -16,7 +16,7 @@ import msgspec
 from framework.clock import Clock
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, ReportKind, SubmitOrder
 from framework.model import NS_PER_S
-from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder, Venue
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, SWEEP_NS, Booked, Holder, RestingOrder, Venue
 
 IDS_REMEMBERED: Final = 1_000
 _ANSWERS: Final = {
@@ -78,7 +78,7 @@ class FaultyVenue:
     """
 
     def __init__(self, inner: Venue, mix: FaultMix, *, seed: int, tap: Callable[[ExecutionReport], None] | None = None) -> None:
-        self.name = inner.name
+        self.name, self.sweep_ns = inner.name, SWEEP_NS
         self.injected: Counter[str] = Counter()
         self._inner = inner
         self._mix = mix

@@ -27,6 +27,7 @@ from framework.venues.said import Said
 
 IDS_REMEMBERED: Final = 100_000
 NOTHING_LEFT: Final = "nothing left to trade within the limit"
+ITS_TIME_IS_OVER: Final = "good till date: its time is over"
 # Bound once: as `OrderType.LIMIT` a word is looked up in 0.2 us (Python 3.11), several times for each order.
 _LIMIT, _MARKET = OrderType.LIMIT, OrderType.MARKET
 _GTD, _FOK = TimeInForce.GTD, TimeInForce.FOK
@@ -216,7 +217,7 @@ class OpenOrders:
         if order.client_order_id not in self._orders:
             return
         self._matcher.remove(order)
-        self.end(order, ReportKind.EXPIRED, reason="good till date: its time is over")
+        self.end(order, ReportKind.EXPIRED, reason=ITS_TIME_IS_OVER)
 
     def _refusal(self, order: SubmitOrder) -> str:
         now_ns = self._now_ns()

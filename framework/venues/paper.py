@@ -35,7 +35,7 @@ class PaperVenue(AtDesk):
     name = "PAPER"
     _make_desk: Callable[..., OpenOrders] = OpenOrders
     sweep_ns = 3_600 * NS_PER_S
-    """How often Execution asks about every open order: nothing gets lost within a process, and most orders of bars rest for hours."""
+    """Seldom: nothing gets lost within a process, and most orders of bars rest for hours."""
 
     def __init__(
         self,

@@ -9,11 +9,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from framework.clock import Clock
 from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, SubmitOrder
-from framework.model import Side
+from framework.model import NS_PER_S, Side
 
 Holder = tuple[str, str]
 """Whose position in what: strategy and instrument."""
 NOTHING_HELD: Final[Mapping[Holder, int]] = MappingProxyType({})
+SWEEP_NS: Final = 15 * NS_PER_S
+"""How often a venue is asked about every open order where something that it says can be lost."""
 
 
 class Booked(NamedTuple):
@@ -92,10 +94,11 @@ class Venue(Protocol):
     """Where orders go. Nothing here suspends; what a venue has to say comes through the sink as `ExecutionReport`s.
 
     Each order that was submitted ends in exactly one of REJECTED, CANCELED, EXPIRED, or FILLED in full. A repeated
-    `client_order_id` is REJECTED, never doubled.
+    `client_order_id` is REJECTED, never doubled. `sweep_ns` is how often it wants to be asked about every open order.
     """
 
     name: str
+    sweep_ns: int
 
     def start(self, clock: Clock, sink: Callable[[ExecutionReport], None]) -> None:
         """Begin; reports go to `sink` at their market time."""

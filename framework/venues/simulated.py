@@ -16,6 +16,7 @@ from framework.venues.latency import latencies
 from framework.venues.margin import MarginAccount
 from framework.venues.matcher import OpenOrder
 from framework.venues.open_orders import OpenOrders
+from framework.venues.port import SWEEP_NS
 from framework.venues.simulated_book import OwnFill
 from framework.venues.simulated_tape import INSTRUMENT, Calendar, Tape
 
@@ -35,6 +36,7 @@ class SimulatedMarket(AtDesk):
     """
 
     name = "SIM"
+    sweep_ns = SWEEP_NS
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from framework.messages import ExecutionReport, MarketEvent, ReplaceOrder, Repor
 from framework.model import NS_PER_S, Instrument
 from framework.trading.records import MarginCalled
 from framework.venues.paper import PaperVenue
-from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, SWEEP_NS, Booked, Holder, RestingOrder
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Line:
     mix: Mix
     instruments: Sequence[Instrument]
     name: str = "LINE"
+    sweep_ns: int = SWEEP_NS
     is_up: bool = True
     is_calm: bool = False
     fired: Counter[str] = field(default_factory=Counter)

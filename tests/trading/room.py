@@ -27,7 +27,7 @@ from framework.trading.execution import EXECUTION, ExecutionActor
 from framework.trading.journal import Journal
 from framework.trading.portfolio import Portfolio
 from framework.trading.risk import RiskGate
-from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder, Venue
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, SWEEP_NS, Booked, Holder, RestingOrder, Venue
 from tests.trading.conftest import INSTRUMENT, NOW, book
 
 OTHER = Instrument(instrument_id="B.X", tick_size=Decimal("0.5"))
@@ -45,6 +45,7 @@ class ScriptedVenue:
     """A venue that only remembers what it is asked; the test says what it answers."""
 
     name = "SCRIPTED"
+    sweep_ns = SWEEP_NS
 
     def __init__(self, on_submit: Callable[[SubmitOrder], None] = lambda _: None) -> None:
         self.on_submit = on_submit

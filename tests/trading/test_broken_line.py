@@ -24,7 +24,7 @@ from framework.messages import (
 from framework.model import CLOSED, OrderStatus, Side
 from framework.trading.journal import Journal
 from framework.venues.paper import PaperVenue
-from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, SWEEP_NS, Booked, Holder, RestingOrder
 from tests.trading.conftest import INSTRUMENT, NOW, book, submit
 from tests.trading.room import Room, report
 
@@ -33,6 +33,7 @@ class Line:
     """A venue at the end of a line. While it is down, nothing comes back, and what we send arrives or not."""
 
     name = "LINE"
+    sweep_ns = SWEEP_NS
 
     def __init__(self) -> None:
         self.venue = PaperVenue(PaperConfig(), (INSTRUMENT,))

@@ -23,8 +23,9 @@ from framework.trading.journal import Journal
 from framework.trading.records import RunStarted
 from framework.trading.risk import RiskGate, Tightening, limits_digest
 from framework.trading.snapshots import SnapshotKeeper
-from framework.trading.watch import SWEEP_NS, Watch
+from framework.trading.watch import Watch
 from framework.venues.paper import PaperVenue
+from framework.venues.port import SWEEP_NS
 from tests.trading import room as rooms
 from tests.trading.conftest import INSTRUMENT, book, submit
 from tests.trading.room import LIMITS, Room, fill, report

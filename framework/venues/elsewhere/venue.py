@@ -44,7 +44,7 @@ from framework.venues.elsewhere.frames import (
     from_venue,
     pack,
 )
-from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, Booked, Holder, RestingOrder, answer
+from framework.venues.port import NOTHING_BOOKED, NOTHING_HELD, SWEEP_NS, Booked, Holder, RestingOrder, answer
 
 MOST_UNSENT: Final = 8 * 1024 * 1024
 CONNECT_S: Final = 5.0
@@ -61,6 +61,7 @@ class VenueElsewhere(asyncio.Protocol):
     """
 
     name = "PAPER"
+    sweep_ns = SWEEP_NS
 
     def __init__(self, settings: PaperConfig, instruments: Iterable[Instrument], *, speed: float) -> None:
         self._settings = settings
