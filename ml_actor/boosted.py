@@ -12,7 +12,8 @@ import numpy as np
 from framework.window import Float64Array, Int64Array
 from ml_actor.evaluation import log_losses
 from ml_actor.inputs import NAMES
-from ml_actor.members import UNKNOWN, Fitted, Member, Shown, both_ways, normalised, turned
+from ml_actor.members import Fitted, Member, Shown, both_ways, normalised, turned
+from ml_actor.preparation import UNKNOWN
 
 TREES: Final[dict[str, Any]] = {
     "objective": "multiclass",

@@ -19,8 +19,8 @@ from ml_actor.fitting import FitRefused
 from ml_actor.inputs import EARLIER_ROWS, all_rows, begin_of
 from ml_actor.known_models import find_members
 from ml_actor.labels import CLASSES, classify, label_rows, positions
-from ml_actor.members import UNKNOWN, Fitted, Member, Shown
-from ml_actor.preparation import Recording
+from ml_actor.members import Fitted, Member, Shown
+from ml_actor.preparation import UNKNOWN, Recording
 from ml_actor.search.space import Values, with_settings
 from ml_actor.stacking import APART, Pool, fit_pool, out_of_fold
 

@@ -19,9 +19,8 @@ from ml_actor.inputs import ORDER, SIGN
 from ml_actor.models import LinearModel
 from ml_actor.neural import NeuralModel
 from ml_actor.neural_fitting import Recipe, fit_neural
+from ml_actor.preparation import UNKNOWN
 
-UNKNOWN: Final = -1
-"""The class of a row whose horizon does not end inside its segment."""
 MAX_LINEAR_ROWS: Final = 20_000
 """Labels overlap, so neighbours say nearly the same: a regression learns little from more of them."""
 

@@ -24,6 +24,7 @@ MAX_TRAIN_ROWS: Final = 40_000
 """Above it the training slice is thinned evenly: labels overlap, so neighbours say nearly the same."""
 GOLDEN_WINDOWS: Final = 8
 UNKNOWN: Final = -1
+"""The class of a row that has none: its horizon does not end inside its segment, or it is not of the slice that is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

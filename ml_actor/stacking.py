@@ -22,7 +22,8 @@ from ml_actor.calibration import Calibration, CalibrationKind
 from ml_actor.calls import CallRule, choose_calls
 from ml_actor.evaluation import log_losses
 from ml_actor.fitting import calibrate
-from ml_actor.members import UNKNOWN, Fitted, Member, Shown, normalised
+from ml_actor.members import Fitted, Member, Shown, normalised
+from ml_actor.preparation import UNKNOWN
 
 BLOCKS: Final = 4
 FEW_ROWS: Final = 20_000

@@ -24,7 +24,8 @@ from ml_actor.evaluate.run import read_part
 from ml_actor.fitting import FitRefused
 from ml_actor.horizons import EARLIER_ROWS, shown_for
 from ml_actor.known_models import find_members
-from ml_actor.members import UNKNOWN, Member, Shown
+from ml_actor.members import Member, Shown
+from ml_actor.preparation import UNKNOWN
 from ml_actor.search.space import Range, Space, Values, space_of, with_settings
 from ml_actor.stacking import out_of_fold
 

@@ -7,7 +7,8 @@ import pytest
 
 from ml_actor.calibration import CalibrationKind
 from ml_actor.evaluation import log_losses
-from ml_actor.members import UNKNOWN, Shown, normalised
+from ml_actor.members import Shown, normalised
+from ml_actor.preparation import UNKNOWN
 from ml_actor.stacking import blocks, fit_pool
 
 

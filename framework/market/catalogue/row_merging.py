@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
-from framework.market.formats.rows import Rows
+from framework.market.formats.rows import Rows, in_one
 
 _NEVER: Final = 2**62
 
@@ -27,7 +26,7 @@ class _Stream:
             block = next(self._blocks, None)
             self.is_over = block is None
             if block is not None and len(block):
-                self.waiting = block if self.waiting is None else joined([self.waiting, block])
+                self.waiting = block if self.waiting is None else in_one([self.waiting, block], by="arrivals")
 
     def take_before(self, limit_ns: int) -> Rows | None:
         """Take what came before a time."""
@@ -50,15 +49,4 @@ def merged_in_time(streams: Sequence[Iterator[Rows]]) -> Iterator[Rows]:
         limit_ns = min(limits, default=_NEVER)
         taken = [rows for stream in live if (rows := stream.take_before(limit_ns)) is not None]
         if taken:
-            yield joined(taken)
-
-
-def joined(parts: Sequence[Rows]) -> Rows:
-    """Return rows of one instrument in order of arrival; of equal times those of the earlier part come first."""
-    if len(parts) == 1:
-        return parts[0]
-    arrivals = np.concatenate([one.arrivals for one in parts])
-    order = np.argsort(arrivals, kind="stable")
-    batch = pa.Table.from_batches([one.batch for one in parts]).take(pa.array(order)).combine_chunks().to_batches()[0]
-    kinds, numbers = (np.concatenate([getattr(one, name) for one in parts])[order] for name in ("kinds", "numbers"))
-    return Rows(parts[0].instrument_id, batch, arrivals[order], kinds, numbers, parts[0].word)
+            yield in_one(taken, by="arrivals")

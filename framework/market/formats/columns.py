@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -165,7 +165,7 @@ def times_of(column: pa.Array, meaning: TimeColumn, path: Path, line: int) -> Ar
         raise ConfigError(f"{path}: between lines {line} and {line + len(column)}: a time does not read: {str(exc)[:200]}") from exc
 
 
-def check_order(times: Array, before: int | None, path: Path, line: int, *, may_repeat: bool = True) -> int:
+def _check_order(times: Array, before: int | None, path: Path, line: int, *, may_repeat: bool = True) -> int:
     """Return the last of `times`, which must not go back (nor repeat). Raises `ConfigError` that names the line."""
     joined = times if before is None else np.concatenate(([before], times))
     steps = np.diff(joined)
@@ -175,3 +175,15 @@ def check_order(times: Array, before: int | None, path: Path, line: int, *, may_
         what = "is earlier than" if steps[wrong[0]] < 0 else "repeats the time of"
         raise ConfigError(f"{path}: line {where} {what} the line above it; sort the file by time and drop what is twice in it")
     return int(times[-1])
+
+
+def first_and_last(blocks: Iterable[tuple[int, Array]], path: Path, *, may_repeat: bool = True) -> tuple[int, int]:
+    """Return the first and the last time of a file: `blocks` are its times, each with the line it begins at. Raises `ConfigError`."""
+    first: int | None = None
+    last: int | None = None
+    for line, times in blocks:
+        last = _check_order(times, last, path, line, may_repeat=may_repeat)
+        first = int(times[0]) if first is None else first
+    if first is None or last is None:
+        raise ConfigError(f"{path}: holds no rows below its header")
+    return first, last

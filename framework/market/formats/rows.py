@@ -6,9 +6,9 @@ brings them into their order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -174,15 +174,14 @@ def merged(instrument_id: str, word: str, books: Books = NO_BOOKS, trades: Trade
     return Rows(instrument_id, batch, ts_recv, kinds, numbers[order], word)
 
 
-def in_one(parts: list[Rows]) -> Rows:
-    """Return rows of one instrument in the order of their numbers."""
+def in_one(parts: Sequence[Rows], by: Literal["numbers", "arrivals"] = "numbers") -> Rows:
+    """Return rows of one instrument in the order of their numbers, or of arrival; what is equal stays in the order of the parts."""
     if len(parts) == 1:
         return parts[0]
-    numbers = np.concatenate([one.numbers for one in parts])
-    order = np.argsort(numbers, kind="stable")
+    order = np.argsort(np.concatenate([getattr(one, by) for one in parts]), kind="stable")
     batch = pa.Table.from_batches([one.batch for one in parts]).take(pa.array(order)).combine_chunks().to_batches()[0]
-    arrivals, kinds = (np.concatenate([getattr(one, name) for one in parts])[order] for name in ("arrivals", "kinds"))
-    return Rows(parts[0].instrument_id, batch, arrivals, kinds, numbers[order], parts[0].word)
+    arrivals, kinds, numbers = (np.concatenate([getattr(one, name) for one in parts])[order] for name in ("arrivals", "kinds", "numbers"))
+    return Rows(parts[0].instrument_id, batch, arrivals, kinds, numbers, parts[0].word)
 
 
 def numbered(rows: Rows, sequences: Int64Array) -> Rows:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from framework.errors import ConfigError, IntegrityError
-from framework.market.formats.columns import Array, Header, check_order, lot_of, numbers_in, read_columns, tick_of, to_units
+from framework.market.formats.columns import Array, Header, first_and_last, lot_of, numbers_in, read_columns, tick_of, to_units
 from framework.market.formats.definitions import find_instrument
 from framework.market.formats.lines import PlainBytes, head_of
 from framework.market.formats.recording import numbered_events
@@ -85,16 +85,9 @@ class SierraDomSource:
         self.read_share = 1.0
 
     def _scan(self) -> None:
-        first: int | None = None
-        last: int | None = None
         with PlainBytes(self.path) as content:
-            for line, batch in read_columns(content, self.path, self._header, {name: _TYPES[name] for name in ("Date", "Time")}):
-                times = self._times(batch, line)
-                last = check_order(times, last, self.path, line)
-                first = int(times[0]) if first is None else first
-        if first is None or last is None:
-            raise ConfigError(f"{self.path}: holds no rows below its header")
-        self.start_ns, self.end_ns = first, last
+            blocks = read_columns(content, self.path, self._header, {name: _TYPES[name] for name in ("Date", "Time")})
+            self.start_ns, self.end_ns = first_and_last(((line, self._times(batch, line)) for line, batch in blocks), self.path)
 
     def _times(self, batch: pa.RecordBatch, line: int) -> Array:
         parts = pc.extract_regex(batch.column("Time"), r"^(?P<second>\d\d:\d\d:\d\d)\.(?P<micros>\d{1,6})$")

@@ -14,7 +14,7 @@ from framework.errors import ConfigError
 from framework.market.formats.columns import (
     Array,
     Header,
-    check_order,
+    first_and_last,
     lot_of,
     numbers_in,
     read_columns,
@@ -82,15 +82,10 @@ class TableSource:
         self.read_share = 1.0
 
     def _scan(self) -> None:
-        first: int | None = None
-        last: int | None = None
         with PlainBytes(self.path) as content:
-            for line, batch in read_columns(content, self.path, self._header, _time_types(self._arrival), max_rows=1 << 20):
-                times = self._times(batch, self._arrival, line)
-                last = check_order(times, last, self.path, line, may_repeat=self._mapping.bar is None)
-                first = int(times[0]) if first is None else first
-        if first is None or last is None:
-            raise ConfigError(f"{self.path}: holds no rows below its header")
+            blocks = read_columns(content, self.path, self._header, _time_types(self._arrival), max_rows=1 << 20)
+            times = ((line, self._times(batch, self._arrival, line)) for line, batch in blocks)
+            first, last = first_and_last(times, self.path, may_repeat=self._mapping.bar is None)
         self.start_ns, self.end_ns = first + self._shift_ns, last + self._shift_ns
 
     def _reading(self) -> tuple[Callable[[pa.RecordBatch, int], Rows], dict[str, pa.DataType]]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from framework.errors import ConfigError
 from framework.market.formats.book import BookSide
-from framework.market.formats.columns import Header, check_order, lot_of, numbers_in, read_columns, tick_of, times_of, to_units
+from framework.market.formats.columns import Header, first_and_last, lot_of, numbers_in, read_columns, tick_of, times_of, to_units
 from framework.market.formats.layouts import TARDIS, tardis_instrument
 from framework.market.formats.lines import PlainBytes, head_of
 from framework.market.formats.mapping import TimeColumn
@@ -138,20 +138,18 @@ class TardisBookSource:
         return ConfigError(f"{self.path}: line {self.line} has the side {side!r}, allowed are bid and ask; fetch the file again")
 
     def _scan(self) -> None:
-        first = last = None
         symbols: set[str] = set()
         with PlainBytes(self.path) as content:
-            types = {name: _TYPES[name] for name in ("symbol", "local_timestamp")}
-            for line, batch in read_columns(content, self.path, self._header, types, max_rows=1 << 20):
-                times = times_of(batch.column("local_timestamp"), _MICROSECONDS, self.path, line)
-                last = check_order(times, last, self.path, line)
-                first = int(times[0]) if first is None else first
-                symbols |= set(batch.column("symbol").unique().to_pylist())
-        if first is None or last is None:
-            raise ConfigError(f"{self.path}: holds no rows below its header")
+            self.start_ns, self.end_ns = first_and_last(self._arrivals(content, symbols), self.path)
         if len(symbols) != 1:
             raise ConfigError(f"{self.path}: holds {len(symbols)} symbols; split it by symbol")
-        self.start_ns, self.end_ns = first, last
+
+    def _arrivals(self, content: PlainBytes, symbols: set[str]) -> Iterator[tuple[int, Int64Array]]:
+        """Yield the times of each block with the line it begins at; what symbols it holds goes to `symbols`."""
+        types = {name: _TYPES[name] for name in ("symbol", "local_timestamp")}
+        for line, batch in read_columns(content, self.path, self._header, types, max_rows=1 << 20):
+            symbols |= set(batch.column("symbol").unique().to_pylist())
+            yield line, times_of(batch.column("local_timestamp"), _MICROSECONDS, self.path, line)
 
     def _rows(self) -> Iterator[Row]:
         with PlainBytes(self.path) as content:
