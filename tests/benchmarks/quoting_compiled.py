@@ -5,8 +5,6 @@ python -m tests.benchmarks.quoting_compiled RECORDING... [--order-latency-ms X] 
 
 from __future__ import annotations
 
-import argparse
-import gc
 import json
 import tempfile
 import time
@@ -22,7 +20,7 @@ from framework.config import MainConfig
 from framework.model import NS_PER_MS
 from framework.strategy.compiled import BOOK, BUY, SELL, TRADE, CompiledStrategy, Market, Orders
 from framework.strategy.compiled.verbs import best_ask, best_bid, cancel, has_both, is_open, limit_of, quote
-from tests.benchmarks.quoting_ours import peak_rss_mb, plan, settings
+from tests.benchmarks.quoting_ours import measured, parser_of_run, plan, settings
 
 QUOTE_NS = 100 * NS_PER_MS
 STATE = np.dtype([(name, np.int64) for name in ("events", "due_ns", "bid", "ask")])
@@ -68,28 +66,17 @@ def measure_compiled(paths: list[Path], main: MainConfig) -> dict[str, Any]:
         columns = read_columns(paths, planned.deployment.file.instrument_id, lambda *_: None)
         load_compiled(planned, columns)
         load_cpu_s = time.process_time() - begun_cpu
-        gc.collect()
-        begun, begun_cpu = time.perf_counter(), time.process_time()
-        run = CompiledRun(planned, columns)
-        ran = run.run(lambda *_: None)
-        cpu_s, wall_s = time.process_time() - begun_cpu, time.perf_counter() - begun
-    return {
-        "events": int(run.state["events"]),
-        "cpu_s": cpu_s,
-        "wall_s": wall_s,
-        "load_cpu_s": load_cpu_s,
-        "rss_mb": peak_rss_mb(),
-        "orders": ran.summary.orders,
-        "fills": ran.summary.fills,
-    }
+
+        def run() -> tuple[int, int, int]:
+            one = CompiledRun(planned, columns)
+            ran = one.run(lambda *_: None)
+            return int(one.state["events"]), ran.summary.orders, ran.summary.fills
+
+        return measured(run, load_cpu_s)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("recordings", nargs="+", type=Path)
-    parser.add_argument("--order-latency-ms", type=float, default=2.0)
-    parser.add_argument("--response-latency-ms", type=float, default=1.0)
-    chosen = parser.parse_args()
+    chosen = parser_of_run().parse_args()
     print(json.dumps(measure_compiled(chosen.recordings, settings(chosen.order_latency_ms, chosen.response_latency_ms))))
 
 

@@ -11,6 +11,7 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -52,23 +53,33 @@ def plan(paths: list[Path], state_dir: Path, main: MainConfig, strategy: str = "
     return plan_for(file, paths, ml=OFF, latency=None, settings=main, instrument_id=None, state_dir=state_dir / "state", seed=7)
 
 
+def measured(run: Callable[[], tuple[int, int, int]], load_cpu_s: float = 0.0) -> dict[str, Any]:
+    """Run once what returns how many events it saw, orders it sent and fills it had; return them and what it cost."""
+    gc.collect()
+    begun, begun_cpu = time.perf_counter(), time.process_time()
+    events, orders, fills = run()
+    cpu_s, wall_s = time.process_time() - begun_cpu, time.perf_counter() - begun
+    return {
+        "events": events,
+        "cpu_s": cpu_s,
+        "wall_s": wall_s,
+        "load_cpu_s": load_cpu_s,
+        "rss_mb": peak_rss_mb(),
+        "orders": orders,
+        "fills": fills,
+    }
+
+
 def measure(paths: list[Path], main: MainConfig) -> dict[str, Any]:
     """Run it once. The time has everything in it: the file, the gate, the journal, the accounts."""
     with tempfile.TemporaryDirectory() as folder:
         planned = plan(paths, Path(folder), main)
-        gc.collect()
-        begun, begun_cpu = time.perf_counter(), time.process_time()
-        ran: Run = execute(planned, prepare(planned, lambda *_: None), lambda *_: None)
-        cpu_s, wall_s = time.process_time() - begun_cpu, time.perf_counter() - begun
-    return {
-        "events": QuotingStrategy.events_seen,
-        "cpu_s": cpu_s,
-        "wall_s": wall_s,
-        "load_cpu_s": 0.0,
-        "rss_mb": peak_rss_mb(),
-        "orders": ran.summary.orders,
-        "fills": len(ran.tape.fills),
-    }
+
+        def run() -> tuple[int, int, int]:
+            ran: Run = execute(planned, prepare(planned, lambda *_: None), lambda *_: None)
+            return QuotingStrategy.events_seen, ran.summary.orders, len(ran.tape.fills)
+
+        return measured(run)
 
 
 def measure_lean(paths: list[Path], main: MainConfig) -> dict[str, Any]:
@@ -82,26 +93,25 @@ def measure_lean(paths: list[Path], main: MainConfig) -> dict[str, Any]:
         begun_cpu = time.process_time()
         columns = read_columns(paths, planned.deployment.file.instrument_id, lambda *_: None)
         load_cpu_s = time.process_time() - begun_cpu
-        gc.collect()
-        begun, begun_cpu = time.perf_counter(), time.process_time()
-        ran = execute_lean(planned, columns, lambda *_: None)
-        cpu_s, wall_s = time.process_time() - begun_cpu, time.perf_counter() - begun
-    return {
-        "events": QuotingStrategy.events_seen,
-        "cpu_s": cpu_s,
-        "wall_s": wall_s,
-        "load_cpu_s": load_cpu_s,
-        "rss_mb": peak_rss_mb(),
-        "orders": ran.summary.orders,
-        "fills": ran.summary.fills,
-    }
+
+        def run() -> tuple[int, int, int]:
+            ran = execute_lean(planned, columns, lambda *_: None)
+            return QuotingStrategy.events_seen, ran.summary.orders, ran.summary.fills
+
+        return measured(run, load_cpu_s)
 
 
-def main() -> None:
+def parser_of_run() -> argparse.ArgumentParser:
+    """Return what every contender of ours is told."""
     parser = argparse.ArgumentParser()
     parser.add_argument("recordings", nargs="+", type=Path)
     parser.add_argument("--order-latency-ms", type=float, default=2.0)
     parser.add_argument("--response-latency-ms", type=float, default=1.0)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of_run()
     parser.add_argument("--lean", action="store_true", help="without the trading process around it")
     chosen = parser.parse_args()
     run = measure_lean if chosen.lean else measure
